@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['RMSNorm', 'rotate_half', 'Rotary', 'KVCache', 'Attention', 'FeedForward', 'TransformerBlock', 'HubModel']
 
-# %% ../nbs/10_layers.ipynb #9022ff78
+# %% ../nbs/10_layers.ipynb #36331687
 import io, os, re
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
 from torch import nn
 
@@ -151,7 +151,7 @@ class TransformerBlock(nn.Module):
         x = x + self.self_attn(self.norm1(x), cache=cache)
         return x + self.ffn(self.norm2(x))
 
-# %% ../nbs/10_layers.ipynb #6468a0f8
+# %% ../nbs/10_layers.ipynb #0618d4b0
 class HubModel(PyTorchModelHubMixin):
     "`from_pretrained`, `save_pretrained` and `push_to_hub`, with a loaded model in eval mode."
     @classmethod
@@ -166,13 +166,18 @@ class HubModel(PyTorchModelHubMixin):
                 if not (folder/f).is_file(): raise UserError(f'{where}: no {f} in this folder; a {cls.__name__} is config.json and model.safetensors')
         elif not re.fullmatch(r'[A-Za-z0-9][\w.-]*/[\w.-]+', where):
             raise UserError(f'{where}: no such folder, and no hub id either (those look like NeoQuasar/Kronos-small)')
+        else: _fetch_config(where, kwargs)
         try:
             with redirect_stdout(io.StringIO()): model = super().from_pretrained(where, **kwargs) # the mixin prints
-        except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as e:
+        except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as e:
             raise UserError(f'{where}: not the weights of a {cls.__name__}: {_first_lines(e)}') from e
-        except OSError as e:
-            raise UserError(f'{where}: could not be fetched from the hub ({_first_lines(e, 1)}); check the name and the network, '
-                            'or download it elsewhere and give the folder') from e
         return model.eval()
+
+def _fetch_config(hub_id, kwargs): # the mixin goes on without a configuration it could not fetch
+    known = ('revision', 'cache_dir', 'token', 'force_download', 'local_files_only')
+    try: hf_hub_download(hub_id, 'config.json', **{k: v for k, v in kwargs.items() if k in known})
+    except (OSError, ValueError) as e:
+        raise UserError(f'{hub_id}: no such folder here, and it could not be fetched from the hub ({_first_lines(e, 1)}); '
+                        'check the name and the network, or download the model elsewhere and give its folder') from e
 
 def _first_lines(e, n=3): return '; '.join(l.strip() for l in str(e).strip().splitlines()[:n] if l.strip()) or type(e).__name__
