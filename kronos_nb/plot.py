@@ -6,7 +6,7 @@
 __all__ = ['BLUE', 'VERMILION', 'GREEN', 'INK', 'GREY', 'BANDS', 'CANDLES', 'Picture', 'date_ticks', 'plot_forecast',
            'plot_candles', 'plot_losses']
 
-# %% ../nbs/22_plot.ipynb #c0f74786
+# %% ../nbs/22_plot.ipynb #eebc9c7a
 from io import BytesIO
 from textwrap import fill
 
@@ -15,24 +15,25 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
+from PIL import Image
 
 from .config import UserError, written_aside
 
-# %% ../nbs/22_plot.ipynb #5eb7ab18
+# %% ../nbs/22_plot.ipynb #f3180adf
 BLUE, VERMILION, GREEN, INK, GREY = '#0072B2', '#D55E00', '#009E73', '#333333', '#8C8C8C'
 _chinese = ('Noto Sans CJK SC', 'Noto Sans SC', 'Source Han Sans SC', 'WenQuanYi Zen Hei', 'WenQuanYi Micro Hei', 'PingFang SC', 'Heiti SC', 'Microsoft YaHei', 'SimHei')
 _fonts = ['DejaVu Sans', *[f for f in _chinese if f in get_font_names()]]
 
 class Picture(Figure):
     "A matplotlib figure that notebooks display with or without pyplot."
-    def _repr_png_(self):
-        self.savefig(out := BytesIO(), format='png')
-        return out.getvalue()
+    def _repr_png_(self): # 128 colours: a third of the size, and a notebook keeps every picture
+        self.savefig(full := BytesIO(), format='png')
+        Image.open(full).convert('RGB').quantize(128).save(small := BytesIO(), 'PNG', optimize=True)
+        return small.getvalue()
 
-# %% ../nbs/22_plot.ipynb #a2847b51
+# %% ../nbs/22_plot.ipynb #9f6d6fb1
 def _picture(title, width, height, **kwargs):
     "A figure with a title and its axes, `kwargs` as for `subplots`."
     fig = Picture(figsize=(width, height), dpi=72, layout='constrained')
@@ -48,34 +49,37 @@ def _picture(title, width, height, **kwargs):
         ax.yaxis.label.set_color('#555555')
     return fig, axes
 
+def _legend_above(ax, handles, **kwargs):
+    ax.legend(handles=handles, loc='lower left', bbox_to_anchor=(-0.01, 1), ncols=7, frameon=False, fontsize=9, labelcolor=INK, borderaxespad=0.3, **kwargs)
+
 def _finish(fig, path, dpi=144):
     "Save `fig` if there is a path to save it to."
     if path:
         with written_aside(path) as aside: fig.savefig(aside, format='png', dpi=dpi)
     return fig
 
-# %% ../nbs/22_plot.ipynb #a5734b8d
+# %% ../nbs/22_plot.ipynb #693cd1ec
 _periods = [ # from coarse to fine: the beginning of a time's period; its label; the context below
     *[(lambda t, k=k: pd.DatetimeIndex([f'{y//k*k}-01-01' for y in t.year]), '%Y', '') for k in (50, 20, 10, 5, 2, 1)],
     (lambda t: pd.DatetimeIndex([f'{y}-{(m - 1)//3*3 + 1:02}-01' for y, m in zip(t.year, t.month)]), '%b', '%Y'),
     (lambda t: pd.DatetimeIndex([f'{y}-{m:02}-01' for y, m in zip(t.year, t.month)]), '%b', '%Y'),
-    (lambda t: t.floor('D') - pd.to_timedelta(t.weekday, unit='D'), '%d', '%b %Y'),
+    (lambda t: t.floor('D') - pd.to_timedelta(t.day_of_week, unit='D'), '%d', '%b %Y'),
     (lambda t: t.floor('D'), '%d', '%b %Y'),
     *[(lambda t, k=k: t.floor(k), '%H:%M', '%b %d') for k in ('12h', '6h', '4h', '2h', '1h', '30min', '15min', '10min', '5min', '2min', '1min')],
     *[(lambda t, k=k: t.floor(k), '%H:%M:%S', '%b %d') for k in ('30s', '10s', '5s', '1s')]]
 
 def date_ticks(
     times, # of the bars, in order
-    most:int=9 # ticks
+    most:int=12 # ticks
 ) -> tuple[list[int], list[str]]: # bar numbers, and their labels
     "Where to put dates under bars that are drawn side by side, and which."
     times = pd.DatetimeIndex(times).tz_localize(None)
     starts = lambda period: np.flatnonzero(np.diff(period(times).asi8, prepend=-1))
-    ticks, rank = np.array([0]), {}
+    ticks, label, context, rank = np.array([0]), '%Y-%m-%d', '', {}
     for period, l, c in _periods:
-        if len(at := starts(period)) > most: break
+        if len(at := starts(period)) > (most*3//4 if ':' in l else most): break # a time is wider than a day
         for t in at[1:]: rank.setdefault(int(t), len(rank))
-        if len(at) > len(ticks) or len(ticks) == 1: ticks, label, context = at, l, c
+        if len(at) > len(ticks): ticks, label, context = at, l, c
     room, kept = len(times)/(most*1.3), []
     for t in [*sorted(ticks[1:].tolist(), key=rank.get), 0]: # a new day matters more than a new hour, and where the picture happens to begin least
         if all(abs(t - k) >= room for k in kept): kept.append(t)
@@ -83,12 +87,18 @@ def date_ticks(
     above = times[kept].strftime(context) if context else ['']*len(kept)
     return kept, [f'{times[k].strftime(label)}\n{c if i == 0 or c != above[i-1] else ""}'.rstrip() for i, (k, c) in enumerate(zip(kept, above))]
 
-# %% ../nbs/22_plot.ipynb #11c4cbe6
+# %% ../nbs/22_plot.ipynb #8c4c3f83
 def _show_times(ax, times):
     "Date the bars under `ax`, each of which has a width of 1 about its number."
     ticks, labels = date_ticks(times)
     ax.set_xticks(ticks, labels)
     ax.set_xlim(-0.5 - 0.005*len(times), len(times) - 0.5 + 0.005*len(times))
+
+def _price_axis(ax, label):
+    "Label a price panel with whole prices, be they 1e-5, never with an offset to be added."
+    ax.set_ylabel(label)
+    if max(map(abs, ax.get_ylim())) < 1e-3: ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:.4g}'))
+    else: ax.ticklabel_format(axis='y', style='plain', useOffset=False)
 
 def _volume_axis(ax, highest):
     "Label a volume panel; where no volume was reported it says so."
@@ -100,33 +110,42 @@ def _volume_axis(ax, highest):
     ax.text(0.5, 0.5, 'no volume reported', transform=ax.transAxes, ha='center', va='center', color=GREY, fontsize=9)
 
 def _columns(df, name, columns):
-    "`columns` of a frame of bars as (n, len(columns)) floats, and its time stamps; `volume` may be missing."
+    "`columns` of a frame of bars as (n, len(columns)) floats, and its time stamps; a missing `volume` is 0."
     if missing := [c for c in columns if c not in df.columns and c != 'volume']:
         raise UserError(f'{name} has no column {", ".join(missing)}; it has {", ".join(map(str, df.columns))}')
     if not len(df): raise UserError(f'{name} has no bars')
     if 'timestamps' in df.columns: times = pd.DatetimeIndex(df['timestamps'])
     elif isinstance(df.index, pd.DatetimeIndex): times = df.index
     else: raise UserError(f'{name} has no time stamps: neither a column timestamps nor a DatetimeIndex')
-    return np.stack([df[c].to_numpy(float) if c in df.columns else np.zeros(len(df)) for c in columns], 1), times
+    values = {c: df[c].to_numpy(float) if c in df.columns else np.zeros(len(df)) for c in columns}
+    return np.stack([np.nan_to_num(v) if c == 'volume' else v for c, v in values.items()], 1), times
 
-# %% ../nbs/22_plot.ipynb #3ca1e0a8
-BANDS = (90, 80, 50) # percent of the sample paths
+# %% ../nbs/22_plot.ipynb #69c70793
+BANDS = {90: 0.16, 80: 0.2, 50: 0.3} # percent of the sample paths: opacity, added up where bands overlap
 
 def _fan(ax, x, paths, last):
-    "Bands of `paths` (n, horizon) about `x`, opening from the value `last` (or, without one, in steps)."
-    joined = lambda y: (y if last is None else np.append(last, y))
+    "Bands of `paths` (n, horizon) about `x`, opening from the value `last`; returns what the legend needs."
+    x, paths = np.append(x[0] - 1, x), np.column_stack((np.full(len(paths), last), paths))
     if len(paths) < 10:
-        for p in paths: ax.plot(x if last is None else np.append(x[0] - 1, x), joined(p), color=VERMILION, lw=0.8, alpha=0.45)
-        return [Line2D([], [], color=VERMILION, lw=0.8, alpha=0.45, label='sample paths')]
-    made = []
-    for percent, alpha in zip(BANDS, (0.16, 0.2, 0.3)):
-        low, high = (joined(np.nanpercentile(paths, q, axis=0)) for q in (50 - percent/2, 50 + percent/2))
-        if last is None: ax.stairs(high, np.append(x, x[-1] + 1) - 0.5, baseline=low, fill=True, color=VERMILION, alpha=alpha, lw=0)
-        else: ax.fill_between(np.append(x[0] - 1, x), low, high, color=VERMILION, alpha=alpha, lw=0)
-        made.append(Patch(color=VERMILION, alpha=1 - np.prod([1 - a for a in (0.16, 0.2, 0.3)[:len(made) + 1]]), lw=0, label=f'{percent} % of paths'))
-    return made
+        lines = ax.plot(x, paths.T, color=VERMILION, lw=0.8, alpha=0.45)
+        lines[0].set_label('sample paths')
+        return lines[:1]
+    shown, clear = [], 1
+    for percent, alpha in BANDS.items():
+        ax.fill_between(x, *np.nanpercentile(paths, [50 - percent/2, 50 + percent/2], axis=0), color=VERMILION, alpha=alpha, lw=0)
+        clear *= 1 - alpha
+        shown.append(Patch(color=VERMILION, alpha=1 - clear, lw=0, label=f'{percent} % of paths'))
+    return shown[::-1]
 
-# %% ../nbs/22_plot.ipynb #b4a03ccd
+def _volume_fan(ax, edges, paths):
+    "Bands of the volumes `paths` (n, horizon) in steps, bars being bars; returns how high they reach."
+    if len(paths) < 10: return 0
+    for percent, alpha in BANDS.items():
+        low, high = np.nanpercentile(paths, [50 - percent/2, 50 + percent/2], axis=0)
+        ax.stairs(high, edges, baseline=low, fill=True, color=VERMILION, alpha=alpha, lw=0)
+    return np.nanpercentile(paths, 95, axis=0).max()
+
+# %% ../nbs/22_plot.ipynb #253bb508
 def plot_forecast(
     history:pd.DataFrame, # bars the forecast was made from: a `timestamps` column or DatetimeIndex, `close`, and `volume` if there is one
     forecast:pd.DataFrame, # the bars forecast
@@ -141,29 +160,29 @@ def plot_forecast(
     if paths is not None and (np.ndim(paths) != 3 or np.shape(paths)[1:] != (len(pred), 6)):
         raise UserError(f'paths has shape {np.shape(paths)}, and must be (paths, {len(pred)}, 6) for a forecast of {len(pred)} bars')
     n, x, x_true = len(past), np.arange(len(past), len(past) + len(pred)), np.arange(len(past), len(past) + len(true))
+    edges = lambda x: np.append(x, x[-1] + 1) - 0.5
     fig, ((price,), (volume,)) = _picture(title, 9.5, 4.8, nrows=2, sharex=True, height_ratios=[3, 1])
-    join = lambda y: np.append(past[-1, 0], y) # lines leave from the last known close
-    fans = []
+    fan, highest = [], max([*past[:, 1], *pred[:, 1], *true[:, 1]])
     if paths is not None:
-        fans = _fan(price, x, np.asarray(paths, float)[..., 3], past[-1, 0])
-        _fan(volume, x, np.asarray(paths, float)[..., 4], None)
-    mark = dict(marker='o', ms=3.5) if len(pred) < 4 else {}
+        paths = np.asarray(paths, float)
+        fan = _fan(price, x, paths[..., 3], past[-1, 0])
+        highest = max(highest, _volume_fan(volume, edges(x), paths[..., 4]))
+    mark = dict(marker='o', ms=4, markevery=slice(1, None)) if max(len(pred), len(true)) < 4 else {}
     lines = price.plot(np.arange(n), past[:, 0], color=INK, lw=1.2, label='history')
-    if len(true): lines += price.plot(np.append(n - 1, x_true), join(true[:, 0]), color=BLUE, lw=1.5, label='truth', **mark)
-    lines += price.plot(np.append(n - 1, x), join(pred[:, 0]), color=VERMILION, lw=1.8, label='forecast', **mark)
-    volume.stairs(past[:, 1], np.arange(n + 1) - 0.5, fill=True, color=INK, alpha=0.45, lw=0)
-    volume.stairs(true[:, 1], np.arange(n, n + len(true) + 1) - 0.5, fill=True, color=BLUE, alpha=0.45, lw=0)
-    volume.stairs(pred[:, 1], np.append(x, x[-1] + 1) - 0.5, color=VERMILION, lw=1.5, baseline=None)
-    highest = np.nanmax([past[:, 1].max(), pred[:, 1].max(), *true[:, 1]])
-    _volume_axis(volume, max(highest, np.nanpercentile(paths[..., 4], 95, axis=0).max() if paths is not None and len(paths) > 9 else 0))
+    volume.stairs(past[:, 1], edges(np.arange(n)), fill=True, color=INK, alpha=0.45, lw=0)
+    for y, at, color, label in ((true, x_true, BLUE, 'truth'), (pred, x, VERMILION, 'forecast')):
+        if not len(y): continue
+        lines += price.plot(np.append(n - 1, at), np.append(past[-1, 0], y[:, 0]), color=color, lw=1.7, label=label, **mark) # from the last known close
+        volume.stairs(y[:, 1], edges(at), color=color, lw=1.3, baseline=None)
+    _volume_axis(volume, highest)
     for ax in (price, volume): ax.axvline(n - 0.5, color=GREY, lw=1, ls=(0, (4, 3)))
-    price.set_ylabel('Close')
     price.margins(y=0.08)
+    _price_axis(price, 'Close')
     _show_times(volume, t.append(t_true if len(true) > len(pred) else t_pred))
-    fig.legend(handles=[*lines, *fans[::-1]], loc='outside upper left', ncols=7, frameon=False, fontsize=9, handlelength=1.6, columnspacing=1.4)
+    _legend_above(price, [*lines, *fan], handlelength=1.6, columnspacing=1.4)
     return _finish(fig, path)
 
-# %% ../nbs/22_plot.ipynb #13d6ec9d
+# %% ../nbs/22_plot.ipynb #3690c486
 CANDLES = {'west': (GREEN, VERMILION), 'china': (VERMILION, GREEN)} # colours of rising and falling bars
 
 def plot_candles(
@@ -181,25 +200,25 @@ def plot_candles(
     o, h, l, c, v = bars.T
     x, rising = np.arange(len(df)), c >= o
     color = np.where(rising, *CANDLES[style])
-    lw = float(np.clip(150/len(df), 0.4, 1.2))
+    lw, width = float(np.clip(150/len(df), 0.4, 1.2)), 0.64 if len(df) <= 300 else 1
     fig, ((price,), (volume,)) = _picture(title, 9.5, 4.8, nrows=2, sharex=True, height_ratios=[3, 1])
     wicks = [((i, a), (i, b)) for a, b in ((l, np.minimum(o, c)), (np.maximum(o, c), h)) for i, a, b in zip(x, a, b)]
     price.add_collection(LineCollection(wicks, colors=np.tile(color, 2), lw=lw))
-    price.bar(x, c - o, 0.64, o, color=np.where(rising, 'white', color), edgecolor=color, lw=lw)
-    volume.bar(x, v, 0.64, color=color, alpha=0.6, lw=0)
+    price.bar(x, c - o, width, o, color=np.where(rising, 'white', color), edgecolor=color, lw=lw)
+    volume.bar(x, v, width, color=color, alpha=0.6, lw=0 if len(df) <= 300 else lw) # the outline of a bar thinner than a pixel is what shows
     low, high = np.nanmin(l), np.nanmax(h)
     room = 0.06*(high - low) or abs(high)*0.01 or 1
-    price.set(ylabel='Price', ylim=(low - room, high + room))
-    _volume_axis(volume, np.nanmax(v))
+    price.set_ylim(low - room, high + room)
+    _price_axis(price, 'Price')
+    _volume_axis(volume, v.max())
     if forecast:
         for ax in (price, volume): ax.axvline(len(df) - forecast - 0.5, color=GREY, lw=1, ls=(0, (4, 3)))
     _show_times(volume, times)
     up, down = CANDLES[style]
-    fig.legend(handles=[Patch(fc='white', ec=up, label='close above open'), Patch(fc=down, ec=down, label='below')], loc='outside upper left', ncols=2,
-               frameon=False, fontsize=9, handlelength=1, handleheight=0.9)
+    _legend_above(price, [Patch(fc='white', ec=up, label='close above open'), Patch(fc=down, ec=down, label='close below open')], handlelength=1, handleheight=0.9)
     return _finish(fig, path)
 
-# %% ../nbs/22_plot.ipynb #6ded433a
+# %% ../nbs/22_plot.ipynb #3f506a2c
 def _stage_panels(axes, rows, title):
     "Fill a column of panels - loss, learning rate, gradient norm - from one stage's rows."
     loss, *small = axes
@@ -213,13 +232,13 @@ def _stage_panels(axes, rows, title):
     loss.set_title(title, loc='left', fontsize=10.5, color=INK)
     loss.set_ylabel('Loss')
     loss.legend(frameon=False, fontsize=9)
-    for ax, key, name in zip(small, ('learning_rate', 'grad_norm'), ('Learning rate', 'Gradient norm')):
+    for ax, key, name in zip(small, ('learning_rate', 'grad_norm'), ('Learning\nrate', 'Gradient\nnorm')):
         r = rows.dropna(subset=key).sort_values('step')
         ax.plot(r.step, r[key], color=INK, lw=1.2, marker=few(r), ms=2)
         ax.set_ylabel(name)
         ax.yaxis.set_major_locator(MaxNLocator(2))
-        ax.set_ylim(bottom=0)
-    small[0].yaxis.set_major_formatter(EngFormatter(sep=''))
+        ax.set_ylim(0, max(r[key].max()*1.15, 1e-12) if len(r) else 1)
+    small[0].yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:.1e}'.replace('.0e', 'e').replace('e-0', 'e-') if v else '0'))
     axes[-1].set_xlabel('Optimiser step', color='#555555')
     axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
@@ -236,7 +255,7 @@ def plot_losses(
         raise UserError(f'{source} has no column {", ".join(missing)}: it is not a table of metrics')
     if not len(df): raise UserError(f'{source} has no rows yet: nothing has been trained')
     stages = list(df['stage'].unique())
-    fig, axes = _picture(title, 5.6*max(len(stages), 1.3), 5.2, nrows=3, ncols=len(stages), sharex='col', height_ratios=[4, 1, 1])
+    fig, axes = _picture(title, 4.7*max(len(stages), 1.3), 5, nrows=3, ncols=len(stages), sharex='col', height_ratios=[3.5, 1, 1])
     for column, stage in zip(axes.T, stages): _stage_panels(column, df[df['stage'] == stage], stage)
-    fig.align_ylabels(axes[:, 0])
+    for column in axes.T: fig.align_ylabels(column)
     return _finish(fig, path)

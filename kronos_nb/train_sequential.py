@@ -28,7 +28,7 @@ from .windows import BarStore
 
 log = logging.getLogger('kronos_nb')
 
-# %% ../nbs/35_train_sequential.ipynb #328fe2bb
+# %% ../nbs/35_train_sequential.ipynb #4b18caa0
 def bars_frame(
     store:BarStore, # the data
     rows:np.ndarray, # rows of the store, for their time stamps
@@ -57,7 +57,7 @@ def draw_forecasts(
         middle = paths[np.argsort(paths[:, -1, BAR_COLS.index('close')])[len(paths)//2]]
         files.append(Path(folder)/f'candles_{name}.png')
         plot_candles(pd.concat([bars_frame(store, past[-horizon*2:]), bars_frame(store, future, middle)], ignore_index=True),
-                     title=f'{symbol}: a sample path (last {horizon} bars) after its history', path=files[-1])
+                     forecast=horizon, title=f'{symbol}: the sample path that ends in the middle, after its history', path=files[-1])
     return files
 
 # %% ../nbs/35_train_sequential.ipynb #2fb7a5a1
