@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['possible_bars', 'KronosPredictor']
 
-# %% ../nbs/21_forecast.ipynb #ba79a658
+# %% ../nbs/21_forecast.ipynb #26965224
 import zlib
 
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.basics import patch
 
 from .config import UserError
 from .generate import draw_uniforms, generate
@@ -44,7 +45,7 @@ def possible_bars(
     out[..., 4:] = paths[..., 4:].clip(min=0)
     return out
 
-# %% ../nbs/21_forecast.ipynb #6813baf0
+# %% ../nbs/21_forecast.ipynb #db15c164
 class KronosPredictor:
     "Forecasts bars with a predictor and the tokenizer it was trained with."
     def __init__(self,
@@ -58,61 +59,67 @@ class KronosPredictor:
         self.device, self.max_context, self.clip = torch.device(device), max_context, clip
         self.model, self.tokenizer = model.to(self.device).eval(), tokenizer.to(self.device).eval()
 
-    @torch.inference_mode()
-    def _decode(self, s1, s2, chunk=256): # (N, T) ids each -> (N, T, 6)
-        return torch.cat([self.tokenizer.decode(ids, half=True) for ids in zip(s1.split(chunk), s2.split(chunk))])
+# %% ../nbs/21_forecast.ipynb #4fd17e35
+@patch
+@torch.inference_mode()
+def _decode(self:KronosPredictor, s1, s2, chunk=256): # (N, T) ids each -> (N, T, 6)
+    return torch.cat([self.tokenizer.decode(ids, half=True) for ids in zip(s1.split(chunk), s2.split(chunk))])
 
-    @torch.inference_mode()
-    def sample_paths(self,
-                     bars:np.ndarray, # (B, T, 6) float32 histories, columns `BAR_COLS`
-                     stamps:np.ndarray, # (B, T + horizon, 5) time features, the future's included
-                     paths:int=1, # sample paths per history
-                     T:float=1., top_k:int=0, top_p:float=1., # see `kronos_nb.generate.pick`; T=0 is greedy
-                     seed:int|None=None, # None is random
-                     s2:str='train', # how the fine token is decoded, see `kronos_nb.generate`
-                     raw:bool=False, # leave bars as the decoder has them?
-                     progress:bool=False) -> np.ndarray: # (B, paths, horizon, 6) float32
-        "Continuations of equally long histories, in their own units."
-        (B, context, _), horizon = bars.shape, stamps.shape[1] - bars.shape[1]
-        if horizon >= self.max_context: raise UserError(f'the horizon of {horizon} bars leaves no room for a history in a max_context of {self.max_context}')
-        mean, scale = lookback_stats(bars)
-        x = torch.from_numpy(normalise(bars, mean, scale, self.clip)).to(self.device)
-        s1, s2_ids = self.tokenizer.encode(x, half=True)
-        names = [zlib.crc32(np.ascontiguousarray(b).tobytes()) for b in bars] # a series is known by its bars, wherever it stands in a batch
-        new = generate(self.model, s1, s2_ids, torch.from_numpy(stamps.astype(np.int64)).to(self.device), draw_uniforms(seed, names, paths, horizon),
-                       self.max_context, T, top_k, top_p, s2, progress)
-        keep = min(context, self.max_context - horizon)
-        whole = [torch.cat((old[:, None, context-keep:].expand(-1, paths, -1), n), -1).flatten(0, 1) for old, n in zip((s1, s2_ids), new)]
-        z = self._decode(*whole)[:, -horizon:].view(B, paths, horizon, -1).float().cpu().numpy()
-        out = z * scale[:, None, None] + mean[:, None, None]
-        return out if raw else possible_bars(out)
+@patch
+@torch.inference_mode()
+def sample_paths(self:KronosPredictor,
+                 bars:np.ndarray, # (B, T, 6) float32 histories, columns `BAR_COLS`
+                 stamps:np.ndarray, # (B, T + horizon, 5) time features, the future's included
+                 paths:int=1, # sample paths per history
+                 T:float=1., top_k:int=0, top_p:float=1., # see `kronos_nb.generate.pick`; T=0 is greedy
+                 seed:int|None=None, # None is random
+                 s2:str='train', # how the fine token is decoded, see `kronos_nb.generate`
+                 raw:bool=False, # leave bars as the decoder has them?
+                 progress:bool=False) -> np.ndarray: # (B, paths, horizon, 6) float32
+    "Continuations of equally long histories, in their own units."
+    (B, context, _), horizon = bars.shape, stamps.shape[1] - bars.shape[1]
+    if horizon >= self.max_context: raise UserError(f'the horizon of {horizon} bars leaves no room for a history in a max_context of {self.max_context}')
+    mean, scale = lookback_stats(bars)
+    x = torch.from_numpy(normalise(bars, mean, scale, self.clip)).to(self.device)
+    s1, s2_ids = self.tokenizer.encode(x, half=True)
+    names = [zlib.crc32(np.ascontiguousarray(b).tobytes()) for b in bars] # a series is known by its bars, wherever it stands in a batch
+    new = generate(self.model, s1, s2_ids, torch.from_numpy(stamps.astype(np.int64)).to(self.device), draw_uniforms(seed, names, paths, horizon),
+                   self.max_context, T, top_k, top_p, s2, progress)
+    keep = min(context, self.max_context - horizon)
+    whole = [torch.cat((old[:, None, context-keep:].expand(-1, paths, -1), n), -1).flatten(0, 1) for old, n in zip((s1, s2_ids), new)]
+    z = self._decode(*whole)[:, -horizon:].view(B, paths, horizon, -1).float().cpu().numpy()
+    out = z * scale[:, None, None] + mean[:, None, None]
+    return out if raw else possible_bars(out)
 
-    def predict_batch(self,
-                      df_list:list[pd.DataFrame], # histories of equal length
-                      x_timestamp_list:list, # their time stamps
-                      y_timestamp_list:list, # time stamps of the bars to forecast
-                      pred_len:int, # bars to forecast
-                      T:float=1., top_k:int=0, top_p:float=.9, # temperature, top-k, top-p
-                      sample_count:int=1, # sample paths to average
-                      verbose:bool=True, # show a progress bar?
-                      seed:int|None=None, s2:str='train', raw:bool=False) -> list[pd.DataFrame]: # see `sample_paths`
-        "The mean path of several series, each a frame indexed by its future time stamps."
-        if not len(df_list) == len(x_timestamp_list) == len(y_timestamp_list): raise UserError(
-            f'{len(df_list)} frames, {len(x_timestamp_list)} x_timestamps and {len(y_timestamp_list)} y_timestamps: one of each per series is needed')
-        if pred_len < 1: raise UserError(f'pred_len is {pred_len}, and must be at least 1')
-        series = [_history(*s, pred_len, f'series {i}' if len(df_list) > 1 else 'the history') for i, s in enumerate(zip(df_list, x_timestamp_list, y_timestamp_list))]
-        if len({len(b) for b, _, _ in series}) > 1: raise UserError(f'histories of one batch must be equally long, these have {[len(b) for b, _, _ in series]} bars')
-        paths = self.sample_paths(np.stack([b for b, _, _ in series]), np.stack([s for _, s, _ in series]), sample_count, T, top_k, top_p, seed, s2, raw, verbose)
-        return [pd.DataFrame(p.mean(0), columns=BAR_COLS, index=y) for p, y in zip(paths, y_timestamp_list)]
+# %% ../nbs/21_forecast.ipynb #f0f0c0b2
+@patch
+def predict_batch(self:KronosPredictor,
+                  df_list:list[pd.DataFrame], # histories of equal length
+                  x_timestamp_list:list, # their time stamps
+                  y_timestamp_list:list, # time stamps of the bars to forecast
+                  pred_len:int, # bars to forecast
+                  T:float=1., top_k:int=0, top_p:float=.9, # temperature, top-k, top-p
+                  sample_count:int=1, # sample paths to average
+                  verbose:bool=True, # show a progress bar?
+                  seed:int|None=None, s2:str='train', raw:bool=False) -> list[pd.DataFrame]: # see `sample_paths`
+    "The mean path of several series, each a frame indexed by its future time stamps."
+    if not len(df_list) == len(x_timestamp_list) == len(y_timestamp_list): raise UserError(
+        f'{len(df_list)} frames, {len(x_timestamp_list)} x_timestamps and {len(y_timestamp_list)} y_timestamps: one of each per series is needed')
+    if pred_len < 1: raise UserError(f'pred_len is {pred_len}, and must be at least 1')
+    series = [_history(*s, pred_len, f'series {i}' if len(df_list) > 1 else 'the history') for i, s in enumerate(zip(df_list, x_timestamp_list, y_timestamp_list))]
+    if len({len(b) for b, _, _ in series}) > 1: raise UserError(f'histories of one batch must be equally long, these have {[len(b) for b, _, _ in series]} bars')
+    paths = self.sample_paths(np.stack([b for b, _, _ in series]), np.stack([s for _, s, _ in series]), sample_count, T, top_k, top_p, seed, s2, raw, verbose)
+    return [pd.DataFrame(p.mean(0), columns=BAR_COLS, index=y) for p, y in zip(paths, y_timestamp_list)]
 
-    def predict(self,
-                df:pd.DataFrame, # history
-                x_timestamp, # its time stamps
-                y_timestamp, # time stamps of the bars to forecast
-                pred_len:int, # bars to forecast
-                T:float=1., top_k:int=0, top_p:float=.9, # temperature, top-k, top-p
-                sample_count:int=1, # sample paths to average
-                verbose:bool=True, # show a progress bar?
-                **kwargs) -> pd.DataFrame: # `seed`, `s2`, `raw`: see `sample_paths`
-        "The mean of the sample paths, a frame indexed by the future time stamps."
-        return self.predict_batch([df], [x_timestamp], [y_timestamp], pred_len, T, top_k, top_p, sample_count, verbose, **kwargs)[0]
+@patch
+def predict(self:KronosPredictor,
+            df:pd.DataFrame, # history
+            x_timestamp, # its time stamps
+            y_timestamp, # time stamps of the bars to forecast
+            pred_len:int, # bars to forecast
+            T:float=1., top_k:int=0, top_p:float=.9, # temperature, top-k, top-p
+            sample_count:int=1, # sample paths to average
+            verbose:bool=True, # show a progress bar?
+            **kwargs) -> pd.DataFrame: # `seed`, `s2`, `raw`: see `sample_paths`
+    "The mean of the sample paths, a frame indexed by the future time stamps."
+    return self.predict_batch([df], [x_timestamp], [y_timestamp], pred_len, T, top_k, top_p, sample_count, verbose, **kwargs)[0]

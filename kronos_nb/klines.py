@@ -400,11 +400,13 @@ def _check_shape(table, df, findings):
         wrong, gross = wrong & gross, gross & ~wrong # each row is told once
         table.tell(findings, wrong, role, lambda i: f'is {"below" if role == "high" else "above"} the {other} {df[other].iloc[i]:g}; correct or remove the row')
 
-# %% ../nbs/01_klines.ipynb #d523f5a0
+# %% ../nbs/01_klines.ipynb #7620b43e
 def _to_bars(table, ffill, findings):
     "The rows of a file as a frame of symbol, timestamps, bars and line; every cell no K-line can have goes to `findings`."
     notes, columns = [], table.columns
     stamps = _join_clock(columns['timestamps'], columns['clock'], notes) if 'clock' in columns else _parse_stamps(columns['timestamps'], notes)
+    if 'clock' in columns: # for the messages
+        columns['timestamps'] = pc.binary_join_element_wise(*(pc.cast(columns[r], pa.string()) for r in ('timestamps', 'clock')), ' ', null_handling='replace')
     df = pd.DataFrame(dict(symbol=_stem(table.path), timestamps=stamps))
     table.tell(findings, np.isnat(stamps), 'timestamps', 'is not a time stamp; write it like 2019-11-26 09:35:00')
     if 'symbol' in columns:
@@ -538,7 +540,7 @@ def load_klines(
     for n in findings.notes: log.info(n)
     return Klines(frames, findings.notes, sources)
 
-# %% ../nbs/01_klines.ipynb #faa2acbc
+# %% ../nbs/01_klines.ipynb #dfc7d15f
 _DAY = 86_400 * 10**9 # nanoseconds
 
 def _most_common(keys, moves, least=1, share=0.):
@@ -560,7 +562,7 @@ class _Habits:
         "Learn from the last weeks of `stamps`."
         step = pd.Series(np.diff(stamps)).mode()[0]
         stamps = stamps[stamps >= stamps[-1] - (28 if step < _DAY else 182)*_DAY]
-        if len(stamps) < 2: return cls(step, {}, {}, set(range(7)))
+        if len(stamps) < 2: return cls(int(step), {}, {}, set(range(7)))
         day, clock = stamps // _DAY, stamps % _DAY
         later, after = np.diff(day), clock[1:]
         week = (day + 3) % 7 # the first of January 1970 was a Thursday
@@ -570,7 +572,7 @@ class _Habits:
         nonstop = np.diff(stamps).max() <= 2*step and step < _DAY # round the clock, and the week-end not seen yet
         odd_week = (seen[5:]*2 > chances[5:]).any() # Sunday to Thursday, or every day: then nothing is taken for granted
         weekdays = {w for w in range(7) if (seen[w]*2 >= chances[w] if chances[w] > (0 if odd_week else 2) else w < 5 or nonstop or seen[w])}
-        return cls(step, by_week, _most_common(clock[:-1], np.minimum(later, 1)*_DAY + after), weekdays)
+        return cls(int(step), by_week, _most_common(clock[:-1], np.minimum(later, 1)*_DAY + after), weekdays or set(range(7)))
 
     def next(self, t:int) -> int:
         "The stamp after `t`."
@@ -636,21 +638,18 @@ def _describe(df):
                       high_low=int((_excess(df) > ROUNDING).sum()), not_positive=int((p <= 0).sum()),
                       zero_volume=int((df['volume'] == 0).sum()), flat=int((p == p[:, :1]).all(axis=1).sum()), longest_still=int(still))
 
-# %% ../nbs/01_klines.ipynb #d0dfb1c6
+# %% ../nbs/01_klines.ipynb #885177e5
 def _count_windows(frames, data, findings):
     "Rows and windows of every split, per symbol; a split that holds none is a problem if training needs it."
-    cuts = np.cumsum([0, data.train_ratio, data.val_ratio, data.test_ratio])
     counts = {}
     for symbol, f in frames.items():
-        ends = [int(len(f)*c + 1e-6) for c in cuts]
-        counts[symbol] = {s: (b - a, max(0, b - a - data.window + 1)) for s, a, b in zip(('train', 'val', 'test'), ends, ends[1:])}
+        counts[symbol] = {s: (b - a, max(0, b - a - data.window + 1)) for s, (a, b) in data.split_bounds(len(f)).items()}
     table = pd.DataFrame({s: {f'{split} {what}': v[i] for split, v in c.items() for i, what in enumerate(('bars', 'windows'))} for s, c in counts.items()}).T
     table.index.name = 'symbol'
     for split in ('train', 'val') if len(table) else ():
         if table[f'{split} windows'].sum(): continue
-        findings.problems.append(f'the {split} split holds no window: its longest symbol has {table[f"{split} bars"].max()} bars in it and a window needs {data.window} '
-                                 f'(lookback_window {data.lookback_window} + predict_window {data.predict_window} + 1); '
-                                 f'give more bars, a larger {split}_ratio (now {getattr(data, split + "_ratio"):g}) or shorter windows')
+        longest = table[f'{split} bars'].idxmax()
+        findings.problems.append(data.too_short(split, longest, table.loc[longest, f'{split} bars']))
     return table
 
 # %% ../nbs/01_klines.ipynb #e0e41ada

@@ -64,7 +64,7 @@ def test_newlines_blank_lines_and_spaces(tmp_path, newline):
 
 WAYS = {
     'iso': lambda t: t.strftime('%Y-%m-%d %H:%M:%S'), 'iso T': lambda t: t.strftime('%Y-%m-%dT%H:%M:%S'), 'micro': lambda t: t.strftime('%Y-%m-%d %H:%M:%S.000000'),
-    'seed': lambda t: [f'{x.year}/{x.month}/{x.day} {x.hour}:{x.minute:02}' for x in t], 'Z': lambda t: t.strftime('%Y-%m-%dT%H:%M:%SZ'),
+    'slashes': lambda t: [f'{x.year}/{x.month}/{x.day} {x.hour}:{x.minute:02}' for x in t], 'Z': lambda t: t.strftime('%Y-%m-%dT%H:%M:%SZ'),
     'offset': lambda t: t.strftime('%Y-%m-%d %H:%M:%S+08:00'), 'offset short': lambda t: t.strftime('%Y-%m-%dT%H:%M:%S-0500'), 'named zone': lambda t: t.strftime('%Y-%m-%d %H:%M:%S UTC'),
     'US': lambda t: t.strftime('%m/%d/%Y %I:%M %p'), 'European': lambda t: t.strftime('%d.%m.%Y %H:%M'), 'day first': lambda t: t.strftime('%d/%m/%Y %H:%M:%S'),
     'two-digit year': lambda t: t.strftime('%m/%d/%y %H:%M'), 'month name': lambda t: t.strftime('%d-%b-%Y %H:%M:%S'), 'Chinese': lambda t: t.strftime('%Y年%m月%d日 %H:%M'),
@@ -277,7 +277,7 @@ def test_every_problem_is_listed(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit): main(['a.csv', 'b.csv', 'c.csv', 'd.csv'])
     out = capsys.readouterr().out
     for part in ("a.csv: line 4, column close: 'x'", "a.csv: line 12, column timestamps: 'soon'", 'a.csv: lines 8 and 9', 'b.csv: line 9, column high: ', 'c.csv: no column', 'd.csv: no such file',
-                 'the train split holds no window', 'the val split holds no window'): assert part in out, part
+                 'the train split is too short', 'the val split is too short'): assert part in out, part
     report = check_data(['a.csv', 'b.csv'], lookback_window=5, predict_window=2, train_ratio=.7, val_ratio=.3)
     assert report.symbols.loc['a', 'duplicates'] == 1 and report.symbols.loc['b', 'high_low'] == 1 and report.windows.loc['b', 'val windows'] == 28 - 19 - 8 + 1
 
