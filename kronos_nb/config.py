@@ -284,11 +284,11 @@ class ArchitectureConfig(Section):
         if bits[0] != bits[1]: raise ValueError(f'tokenizer has (s1_bits, s2_bits) = {bits[0]} and predictor {bits[1]}: they must be the same')
         return self
 
-# %% ../nbs/00_config.ipynb #e7edacd4
+# %% ../nbs/00_config.ipynb #a2584f9c
 class ForecastConfig(Section):
     "The forecasts made after training: their pictures and their score (new here)."
     pictures: int = Field(4, ge=0, description='held-out forecasts to draw')
-    origins: int = Field(50, ge=0, description='held-out forecasts per symbol to score; 0 scores none')
+    origins: int = Field(200, ge=0, description='held-out forecasts to score, spread over symbols and time; 0 scores none')
     sample_count: int = Field(20, gt=0, description='sample paths per forecast')
     temperature: float = Field(1.0, gt=0, description='above 1 bolder paths, below 1 more timid ones')
     top_k: int = Field(0, ge=0, description='sample among the k most likely tokens; 0 for all')

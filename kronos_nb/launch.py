@@ -87,7 +87,7 @@ def seed_everything(
     "Seed Python, NumPy and torch."
     set_seed((seed + 1_000_003*rank) % 2**32)
 
-# %% ../nbs/30_launch.ipynb #5552d364
+# %% ../nbs/30_launch.ipynb #561da122
 def launch(
     function, # an importable function, e.g. `train_sequential`
     *args, # its arguments
@@ -99,9 +99,12 @@ def launch(
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=num_processes, rdzv_backend='c10d', rdzv_endpoint='localhost:0',
                           run_id=str(os.getpid()), max_restarts=0, start_method='spawn')
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    threads = os.environ.get('OMP_NUM_THREADS')
+    os.environ['OMP_NUM_THREADS'] = threads or str(max(1, os.cpu_count() // num_processes)) # the cores are shared out
     try: return elastic_launch(config, _call)(function, args, kwargs)[0]
     finally: # the launcher leaves its own handlers behind
         for s, h in handlers.items(): signal.signal(s, h)
+        if threads is None: del os.environ['OMP_NUM_THREADS']
 
 def _call(function, args, kwargs): return function(*args, **kwargs) # the launcher passes no keywords
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'main', 'bars_frame', 'draw_forecasts', 'SequentialResult', 'verdict', 'judge', 'train_sequential']
 
-# %% ../nbs/35_train_sequential.ipynb #9bbd61be
+# %% ../nbs/35_train_sequential.ipynb #a962cb77
 import logging, re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +21,14 @@ from .forecast import KronosPredictor
 from .klines import BAR_COLS
 from .model import Kronos, check_pair
 from .plot import plot_candles, plot_forecast, plot_losses
-from .score import HeldOut, forecast_held_out, forecast_origins, held_out_split, score_table
+from .score import HeldOut, evenly, forecast_held_out, forecast_origins, held_out_split, score_table
 from .tokenizer import KronosTokenizer
 from .trainer import Run, StageResult, open_run
 from .windows import BarStore
 
 log = logging.getLogger('kronos_nb')
 
-# %% ../nbs/35_train_sequential.ipynb #4b18caa0
+# %% ../nbs/35_train_sequential.ipynb #e312406f
 def bars_frame(
     store:BarStore, # the data
     rows:np.ndarray, # rows of the store, for their time stamps
@@ -45,7 +45,7 @@ def draw_forecasts(
 ) -> list[Path]: # the PNG files
     "Draw `n` of the forecasts, spread evenly over symbols and time: a fan of quantiles, and candles of the path in the middle."
     files, lookback, horizon = [], held.history.shape[1], held.truth.shape[1]
-    for i in np.unique(np.linspace(0, len(held.origins) - 1, n).round().astype(int)) if n else ():
+    for i in evenly(np.arange(len(held.origins)), n):
         o, paths = held.origins[i], held.paths[i]
         symbol = next(s for s, (a, b) in store.spans.items() if a <= o < b)
         past, future = np.arange(o - lookback, o), np.arange(o, o + horizon)
@@ -91,7 +91,7 @@ def verdict(
             + ('. These are forecasts of overlapping futures of few symbols: a small lead may be luck.' if ours < walk
                else ': by this measure the forecasts do not beat a model that knows nothing but the volatility.'))
 
-# %% ../nbs/35_train_sequential.ipynb #5370f9dc
+# %% ../nbs/35_train_sequential.ipynb #eeab7480
 def judge(
     run:Run, # with the data
     tokenizer_folder, model_folder # best models of both stages
@@ -99,7 +99,7 @@ def judge(
     "Score and draw forecasts of the newest bars."
     cfg, store, f = run.cfg, run.store, run.cfg.forecast
     split = held_out_split(store)
-    origins = forecast_origins(store, split, max(f.origins, -(-f.pictures // len(store.spans)))) if split else ()
+    origins = forecast_origins(store, split, max(f.origins, f.pictures)) if split else ()
     if not len(origins):
         log.info('no forecasts: no symbol has room for a history and a horizon in its held-out bars' if not split else 'no forecasts: forecast.origins and forecast.pictures are 0')
         return None, '', []

@@ -30,7 +30,7 @@ from .windows import BarStore, Batch, EpochPlan, gather, prefetch, require_windo
 
 log = logging.getLogger('kronos_nb')
 
-# %% ../nbs/32_trainer.ipynb #68ab9fa8
+# %% ../nbs/32_trainer.ipynb #0594655e
 @dataclass
 class Run:
     "A configuration, the processes it runs in, and the data."
@@ -60,7 +60,8 @@ def open_run(
     with run_log(int(os.environ.get('RANK', 0)) == 0) as start_log:
         klines = load_klines(cfg.data.data_path, cfg.data.repair)
         store = BarStore.from_klines(klines, cfg.data)
-        require_windows(store)
+        try: require_windows(store)
+        except UserError as e: raise UserError(f'{config}: {e}' if isinstance(config, (str, Path)) else str(e)) from None
         accelerator = make_accelerator(cfg)
         log.info(f'{len(store.spans)} symbol{"s" * (len(store.spans) > 1)}, {len(store.bars)} bars; {accelerator.num_processes} process{"es" * (accelerator.num_processes > 1)} on {accelerator.device}')
         yield Run(cfg, accelerator, store, start_log)

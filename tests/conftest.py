@@ -17,7 +17,7 @@ def small_config(folder, **sections):
         training=dict(batch_size=16, epochs=1, samples_per_epoch=320, log_interval=5, num_workers=1, tokenizer_learning_rate=2e-3, predictor_learning_rate=2e-3),
         model_paths=dict(exp_name='small', base_path='experiments'), experiment=dict(pre_trained=False), device=dict(use_cuda=False),
         architecture=dict(tokenizer=shape | dict(n_enc_layers=2, n_dec_layers=2, s1_bits=6, s2_bits=6), predictor=shape | dict(n_layers=2, s1_bits=6, s2_bits=6)),
-        forecast=dict(origins=2, pictures=1, sample_count=4))
+        forecast=dict(origins=8, pictures=1, sample_count=4))
     for k, v in sections.items(): config[k] = config.get(k, {}) | v
     path = Path(folder)/'small.yaml'
     path.write_text(yaml.safe_dump(config))
