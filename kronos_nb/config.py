@@ -8,8 +8,8 @@ __all__ = ['PathList', 'Repair', 'SPLITS', 'PredictorSize', 'TokenizerSize', 'Us
            'DeviceConfig', 'DistributedConfig', 'TokenizerArchitecture', 'PredictorArchitecture', 'ArchitectureConfig',
            'ForecastConfig', 'FinetuneConfig', 'describe_config', 'explain_validation', 'load_config', 'save_config']
 
-# %% ../nbs/00_config.ipynb #bdb514aa
-import copy, difflib, os, re, sys
+# %% ../nbs/00_config.ipynb #da1a0f91
+import copy, difflib, os, re, sys, time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 class UserError(Exception):
     "A mistake the user can mend, told in a sentence that names the file, row, key or value and says what to do."
 
-# %% ../nbs/00_config.ipynb #bb7e141e
+# %% ../nbs/00_config.ipynb #67e847ce
 def command_parser(
     func # the function whose parameters become flags
 ): # an `argparse.ArgumentParser`
@@ -44,7 +44,8 @@ def as_command(
         speaks = os.environ.get('RANK', '0') == '0' # one of several processes
         try: result = func(**args)
         except UserError as e:
-            if speaks: print(f'{func.__name__}: {e}', file=sys.stderr)
+            if not speaks: time.sleep(3) # if the first process made the same mistake, it speaks, and this one is ended meanwhile
+            print(f'{func.__name__}: {e}', file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt: sys.exit(130)
         if speaks and result is not None: print(result)

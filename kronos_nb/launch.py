@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['log', 'choose_backend', 'make_accelerator', 'run_log', 'seed_everything', 'launch', 'describe_process']
 
-# %% ../nbs/30_launch.ipynb #bc312efd
+# %% ../nbs/30_launch.ipynb #1854c988
 import logging, logging.handlers, os, signal
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
 from accelerate.utils import set_seed
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tqdm.auto import tqdm
@@ -21,7 +21,7 @@ from .config import FinetuneConfig, UserError, load_config
 
 log = logging.getLogger('kronos_nb')
 
-# %% ../nbs/30_launch.ipynb #ebe24a64
+# %% ../nbs/30_launch.ipynb #913c0b99
 def choose_backend(
     cfg:FinetuneConfig, # `distributed.backend`
     cuda:bool # will the processes compute on CUDA devices?
@@ -44,8 +44,11 @@ def make_accelerator(
     if cfg.experiment.use_comet and not find_spec('comet_ml'): raise UserError('experiment.use_comet is true, and the package is missing: pip install comet_ml')
     if cfg.distributed.use_ddp and world == 1:
         log.info('distributed.use_ddp is true, but this is a single process: start with torchrun --standalone --nproc_per_node=N -m kronos_nb.train_sequential')
-    acc = Accelerator(cpu=not cfg.device.use_cuda, log_with=['comet_ml'] if cfg.experiment.use_comet else None,
+    acc = Accelerator(cpu=not cfg.device.use_cuda or (world > 1 and not cuda), # several processes without CUDA are CPU processes
+                      log_with=['comet_ml'] if cfg.experiment.use_comet else None,
                       kwargs_handlers=[InitProcessGroupKwargs(backend=choose_backend(cfg, cuda))] if world > 1 else [])
+    if world > 1 and (acc.num_processes != world or acc.distributed_type == DistributedType.NO):
+        raise UserError(f'torchrun started {world} processes, and they could not be joined on {acc.device}: set device.use_cuda to false, or use one process')
     if cfg.experiment.use_comet: acc.init_trackers(cfg.model_paths.exp_name, config=cfg.model_dump())
     return acc
 
@@ -87,7 +90,7 @@ def seed_everything(
     "Seed Python, NumPy and torch."
     set_seed((seed + 1_000_003*rank) % 2**32)
 
-# %% ../nbs/30_launch.ipynb #561da122
+# %% ../nbs/30_launch.ipynb #0865ff8c
 def launch(
     function, # an importable function, e.g. `train_sequential`
     *args, # its arguments
@@ -114,4 +117,4 @@ def describe_process(
     "Who am I among how many, on what device: to check that a launcher works."
     acc = make_accelerator(load_config(config))
     shares = acc.gather(torch.tensor([acc.process_index], device=acc.device))
-    return dict(rank=acc.process_index, world=acc.num_processes, device=acc.device.type, ranks=shares.tolist())
+    return dict(rank=acc.process_index, world=acc.num_processes, device=acc.device.type, ranks=shares.tolist(), type=acc.distributed_type.value)

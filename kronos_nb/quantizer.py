@@ -25,20 +25,31 @@ def indices_to_bits(
     "The inverse of `bits_to_indices`."
     return ((indices[..., None] >> torch.arange(n, device=indices.device) & 1) * 2 - 1).float()
 
-# %% ../nbs/11_quantizer.ipynb #29f75414
+# %% ../nbs/11_quantizer.ipynb #50bc205f
 def entropy(
     p:torch.Tensor # (..., n) probabilities
 ) -> torch.Tensor: # (...), in nats
     "Shannon entropy over the last dimension."
     return -(p * (p + 1e-8).log()).sum(-1)
 
+class _MeanOverProcesses(torch.autograd.Function):
+    "Average forwards; backwards, average what every process wants of the shared mean."
+    @staticmethod
+    def forward(ctx, t): return _MeanOverProcesses.average(t)
+    @staticmethod
+    def backward(ctx, grad): return _MeanOverProcesses.average(grad)
+    @staticmethod
+    def average(t):
+        t = t.contiguous().clone()
+        dist.all_reduce(t)
+        return t / dist.get_world_size()
+
 def mean_over_processes(
     t:torch.Tensor # a tensor of the same shape on every process
 ) -> torch.Tensor: # its mean, differentiable
     "Average over the processes of a distributed run; the identity in a single one."
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1): return t
-    from torch.distributed.nn.functional import all_reduce # absent from builds without distributed support
-    return all_reduce(t) / dist.get_world_size()
+    return _MeanOverProcesses.apply(t)
 
 # %% ../nbs/11_quantizer.ipynb #5b14750d
 class BinarySphericalQuantizer(nn.Module):

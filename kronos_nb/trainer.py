@@ -101,7 +101,7 @@ def make_optimizer(
     opt = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], learning_rate, (t.adam_beta1, t.adam_beta2), weight_decay=t.adam_weight_decay)
     return opt, OneCycleLR(opt, learning_rate, total_steps=steps, pct_start=.03, div_factor=10, cycle_momentum=False)
 
-# %% ../nbs/32_trainer.ipynb #eaa272ef
+# %% ../nbs/32_trainer.ipynb #80819f8a
 @torch.no_grad()
 def validate(
     stage:Stage, # what to judge
@@ -115,7 +115,8 @@ def validate(
     size = run.cfg.training.batch_size
     model = acc.unwrap_model(stage.model).eval()
     total = 0.
-    for batch in prefetch(lambda s: gather(run.store, s), [mine[i:i + size] for i in range(0, len(mine), size)], min(run.cfg.training.num_workers, 2)):
+    batches = tqdm([mine[i:i + size] for i in range(0, len(mine), size)], f'{stage.name}, validation', leave=False, disable=None if acc.is_main_process else True)
+    for batch in prefetch(lambda s: gather(run.store, s), batches, min(run.cfg.training.num_workers, 2)):
         total += stage.error(model, batch.to(acc.device)).double().cpu().sum().item()
     if acc.num_processes > 1: total = acc.reduce(torch.tensor(total, dtype=torch.float64, device=acc.device)).item()
     return total / len(starts)
@@ -154,7 +155,7 @@ def train_step(
     opt.zero_grad(set_to_none=True)
     return total, norm
 
-# %% ../nbs/32_trainer.ipynb #143995f6
+# %% ../nbs/32_trainer.ipynb #83eafa2a
 def fit(
     stage:Stage, # what to train
     run:Run # where, and on what
@@ -168,7 +169,7 @@ def fit(
     stage.model, opt = acc.prepare(raw, opt)
     seed_everything(t.seed, acc.process_index)
     n_params = sum(p.numel() for p in raw.parameters() if p.requires_grad)
-    log.info(f'{stage.name}: {n_params:,} parameters; {len(plan.starts):,} training windows of {cfg.data.window} bars; {stage.epochs} epochs of {plan.steps} steps, '
+    log.info(f'{stage.name}: {n_params:,} parameters; {len(plan.starts):,} training windows of {cfg.data.window} bars; {stage.epochs} epoch{"s" * (stage.epochs > 1)} of {plan.steps} steps, '
              f'each of {plan.batch_size} x {acc.num_processes} x {plan.accumulation} windows (batch x processes x accumulation)')
     rows, best, best_epoch = [], float('inf'), None
     metrics = cfg.model_paths.logs/'metrics.csv'
