@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['save_model', 'start_model']
 
-# %% ../nbs/31_checkpoint.ipynb #136a45c5
+# %% ../nbs/31_checkpoint.ipynb #eb8474db
 import json, os, shutil
 from pathlib import Path
 
+from pydantic import ValidationError
+from safetensors import SafetensorError
 from torch import nn
 
-from .config import Section, UserError
+from .config import Section, UserError, explain_validation
 from .layers import HubModel
 
-# %% ../nbs/31_checkpoint.ipynb #a3552946
+# %% ../nbs/31_checkpoint.ipynb #0df2563f
 def save_model(
     model:HubModel, # the model, unwrapped
     folder # where `from_pretrained` shall find it
@@ -32,7 +34,8 @@ def save_model(
         else:
             if folder.exists(): folder.rename(old)
             aside.rename(folder)
-    except OSError as e: raise UserError(f'{folder}: the model could not be saved: {e.strerror or e}') from e
+    except (OSError, SafetensorError) as e: # safetensors has its own error for a full disk
+        raise UserError(f'{folder}: the model could not be saved: {getattr(e, "strerror", None) or e}') from e
     finally:
         for d in (aside, old): shutil.rmtree(d, ignore_errors=True)
 
@@ -40,13 +43,14 @@ def _config(folder):
     try: return json.loads((folder/'config.json').read_text())
     except (OSError, ValueError): return None
 
-# %% ../nbs/31_checkpoint.ipynb #0689bd28
+# %% ../nbs/31_checkpoint.ipynb #4bb34dfc
 def start_model(
     cls, # KronosTokenizer or Kronos
     pretrained:bool, # from pretrained weights?
     source:str|None, # folder or hub id
     shape, # `architecture.tokenizer` or `architecture.predictor`
-    sizes:dict # name -> constructor arguments of the published models
+    sizes:dict, # name -> constructor arguments of the published models
+    section:type[Section] # the rules of such a shape: `TokenizerArchitecture` or `PredictorArchitecture`
 ) -> nn.Module: # in eval mode if pretrained
     "The model a stage begins with."
     if pretrained: return cls.from_pretrained(source)
@@ -54,5 +58,9 @@ def start_model(
     if shape: return cls(**sizes[shape])
     path = Path(source)/'config.json'
     if not path.is_file(): raise UserError(f'{path}: no such file; a {cls.__name__} from random weights takes its shape from there, or from the section architecture:')
-    try: return cls(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as e: raise UserError(f'{path}: not the configuration of a {cls.__name__}: {e}') from e
+    try: found = json.loads(path.read_text())
+    except ValueError as e: raise UserError(f'{path}: not valid JSON: {e}') from e
+    missing = [k for k in section.model_fields if not isinstance(found, dict) or k not in found]
+    if missing: raise UserError(f'{path}: not the configuration of a {cls.__name__}: it lacks {", ".join(missing)}')
+    try: return cls(**section(**{k: found[k] for k in section.model_fields}).model_dump())
+    except ValidationError as e: raise UserError(explain_validation(e, str(path))) from e

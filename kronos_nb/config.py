@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 class UserError(Exception):
     "A mistake the user can mend, told in a sentence that names the file, row, key or value and says what to do."
 
-# %% ../nbs/00_config.ipynb #67e847ce
+# %% ../nbs/00_config.ipynb #c1ef7ebe
 def command_parser(
     func # the function whose parameters become flags
 ): # an `argparse.ArgumentParser`
@@ -42,6 +42,8 @@ def as_command(
         args = vars(command_parser(func).parse_args(argv))
         for k in ('pdb', 'xtra'): args.pop(k, None)
         speaks = os.environ.get('RANK', '0') == '0' # one of several processes
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace') # a terminal that knows no Chinese
         try: result = func(**args)
         except UserError as e:
             if not speaks: time.sleep(3) # if the first process made the same mistake, it speaks, and this one is ended meanwhile
@@ -69,17 +71,17 @@ def written_aside(
     finally:
         with suppress(OSError): aside.unlink()
 
-# %% ../nbs/00_config.ipynb #3547da68
+# %% ../nbs/00_config.ipynb #ef68da8d
 class Section(BaseModel):
     "A section of the YAML: unknown keys, infinities and NaN are refused."
     model_config = ConfigDict(extra='forbid', allow_inf_nan=False, validate_default=True, protected_namespaces=())
 
 def _as_list(v): return [v] if isinstance(v, (str, Path)) else v
 
-PathList = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+PathList = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)]
 Repair = Annotated[list[Literal['drop_duplicates', 'ffill']], BeforeValidator(_as_list)]
 
-# %% ../nbs/00_config.ipynb #2d626701
+# %% ../nbs/00_config.ipynb #48c50e0e
 SPLITS = ('train', 'val', 'test')
 
 class DataConfig(Section):
@@ -99,6 +101,8 @@ class DataConfig(Section):
     def _ratios(self):
         total = self.train_ratio + self.val_ratio + self.test_ratio
         if total > 1 + 1e-9: raise ValueError(f'train_ratio + val_ratio + test_ratio is {total:.6g}, and must not exceed 1')
+        if self.predict_window >= self.max_context: raise ValueError(
+            f'predict_window is {self.predict_window} and leaves no room for a history in a max_context of {self.max_context}: it must be smaller')
         return self
 
     @property
@@ -150,7 +154,7 @@ class TrainingConfig(Section):
             v = {'tokenizer_epochs': v['epochs'], 'basemodel_epochs': v['epochs']} | v
         return v
 
-# %% ../nbs/00_config.ipynb #01f813fc
+# %% ../nbs/00_config.ipynb #9b5a5ce5
 class ModelPathsConfig(Section):
     "Pretrained weights in, experiment folder out."
     pretrained_tokenizer: str | None = Field(None, description='folder or hub id of the tokenizer to start from')
@@ -167,6 +171,8 @@ class ModelPathsConfig(Section):
         for k in type(self).model_fields:
             v = getattr(self, k)
             if isinstance(v, str) and k != 'exp_name': setattr(self, k, v.replace('{exp_name}', self.exp_name))
+        if self.tokenizer_save_name == self.basemodel_save_name: raise ValueError(
+            f'tokenizer_save_name and basemodel_save_name are both {self.tokenizer_save_name!r}: one model would overwrite the other')
         if not self.base_save_path: self.base_save_path = os.path.join(self.base_path, self.exp_name)
         if not self.finetuned_tokenizer: self.finetuned_tokenizer = str(self.tokenizer_best)
         return self
@@ -212,7 +218,7 @@ class DistributedConfig(Section):
     use_ddp: bool = Field(False, description='a reminder that torchrun is meant: it alone decides how many processes there are')
     backend: Literal['nccl', 'gloo'] = Field('nccl', description='nccl for NVIDIA GPUs, gloo for CPUs; the environment variable DIST_BACKEND overrides it')
 
-# %% ../nbs/00_config.ipynb #9461bb87
+# %% ../nbs/00_config.ipynb #ea8dd1aa
 class TokenizerArchitecture(Section):
     "Constructor arguments of `KronosTokenizer`."
     d_in: Literal[6] = Field(6, description='columns of a bar')
@@ -225,7 +231,7 @@ class TokenizerArchitecture(Section):
     attn_dropout_p: float = Field(0.0, ge=0, lt=1, description='dropout on attention weights')
     resid_dropout_p: float = Field(0.0, ge=0, lt=1, description='dropout after attention')
     s1_bits: int = Field(10, gt=0, le=16, description='bits of the coarse token')
-    s2_bits: int = Field(10, gt=0, le=16, description='bits of the fine token')
+    s2_bits: int = Field(10, gt=0, le=16, description='bits of the fine token; the reference decodes rightly only where it equals s1_bits')
     beta: float = Field(0.05, ge=0, description='weight of the commitment loss')
     gamma0: float = Field(1.0, ge=0, description='weight of the per-sample entropy')
     gamma: float = Field(1.1, ge=0, description='weight of the codebook entropy')
@@ -332,7 +338,7 @@ def describe_config(
         else: rows.append((name, 'required' if f.is_required() else '' if f.default is None else str(f.default), f.description))
     return rows
 
-# %% ../nbs/00_config.ipynb #0ea83bfb
+# %% ../nbs/00_config.ipynb #241062f0
 def _nearest(loc, model=FinetuneConfig):
     "A hint for the unknown key at `loc`: the likeliest known one."
     keys = [k for k, _, _ in describe_config(model)] + list(model.model_fields)
@@ -352,7 +358,7 @@ def explain_validation(
     for e in error.errors():
         if e['type'] == 'literal_error' and isinstance(e['input'], dict) or e['type'] == 'model_type' and isinstance(e['input'], str):
             continue # the branch of a name-or-numbers key that was not meant
-        loc = [str(p) for p in e['loc'] if not (isinstance(p, str) and (p.startswith(('literal', 'function')) or p[:1].isupper()))]
+        loc = [str(p) for p in e['loc'] if not re.fullmatch(r'literal\[.*\]|function-.*|TokenizerArchitecture|PredictorArchitecture', str(p))] # names of branches
         key, value = '.'.join(loc), e['input']
         if e['type'] == 'extra_forbidden': line = f'unknown key {key}; {_nearest(loc)}'
         elif e['type'] == 'missing': line = f'{key} is missing, and required'

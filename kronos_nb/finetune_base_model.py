@@ -5,25 +5,26 @@
 # %% auto #0
 __all__ = ['main', 'build_predictor', 'load_finetuned_tokenizer', 'predictor_stage', 'train_predictor', 'finetune_base_model']
 
-# %% ../nbs/34_finetune_base_model.ipynb #820b8cee
+# %% ../nbs/34_finetune_base_model.ipynb #54939e9c
 import torch
 import torch.nn.functional as F
 from fastcore.script import Param
 
 from .checkpoint import start_model
-from .config import FinetuneConfig, UserError, as_command
+from .config import FinetuneConfig, PredictorArchitecture, UserError, as_command
 from .launch import seed_everything
 from .model import KRONOS_SIZES, Kronos, check_pair
 from .tokenizer import KronosTokenizer
 from .trainer import Run, Stage, StageResult, fit, open_run
 
-# %% ../nbs/34_finetune_base_model.ipynb #ddcf0054
+# %% ../nbs/34_finetune_base_model.ipynb #ee918dc4
 def build_predictor(
     cfg:FinetuneConfig # `experiment.pre_trained_predictor`, `model_paths.pretrained_predictor`, `architecture.predictor`
 ) -> Kronos:
     "The predictor that stage 2 starts from."
     seed_everything(cfg.training.seed)
-    return start_model(Kronos, cfg.experiment.pre_trained_predictor, cfg.model_paths.pretrained_predictor, cfg.architecture.predictor, KRONOS_SIZES)
+    return start_model(Kronos, cfg.experiment.pre_trained_predictor, cfg.model_paths.pretrained_predictor, cfg.architecture.predictor, KRONOS_SIZES,
+                       PredictorArchitecture)
 
 def load_finetuned_tokenizer(
     source # folder or hub id

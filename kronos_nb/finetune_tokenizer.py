@@ -5,22 +5,23 @@
 # %% auto #0
 __all__ = ['main', 'build_tokenizer', 'tokenizer_stage', 'train_tokenizer', 'finetune_tokenizer']
 
-# %% ../nbs/33_finetune_tokenizer.ipynb #6d49ba51
+# %% ../nbs/33_finetune_tokenizer.ipynb #67668d79
 from fastcore.script import Param
 
 from .checkpoint import start_model
-from .config import FinetuneConfig, as_command
+from .config import FinetuneConfig, TokenizerArchitecture, as_command
 from .launch import seed_everything
 from .tokenizer import TOKENIZER_SIZES, KronosTokenizer, tokenizer_loss
 from .trainer import Run, Stage, StageResult, fit, open_run
 
-# %% ../nbs/33_finetune_tokenizer.ipynb #b1618d82
+# %% ../nbs/33_finetune_tokenizer.ipynb #fc75d568
 def build_tokenizer(
     cfg:FinetuneConfig # `experiment.pre_trained_tokenizer`, `model_paths.pretrained_tokenizer`, `architecture.tokenizer`
 ) -> KronosTokenizer:
     "The tokenizer that stage 1 starts from."
     seed_everything(cfg.training.seed)
-    return start_model(KronosTokenizer, cfg.experiment.pre_trained_tokenizer, cfg.model_paths.pretrained_tokenizer, cfg.architecture.tokenizer, TOKENIZER_SIZES)
+    return start_model(KronosTokenizer, cfg.experiment.pre_trained_tokenizer, cfg.model_paths.pretrained_tokenizer, cfg.architecture.tokenizer, TOKENIZER_SIZES,
+                       TokenizerArchitecture)
 
 def tokenizer_stage(
     cfg:FinetuneConfig, # epochs, learning rate, folders

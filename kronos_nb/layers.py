@@ -151,7 +151,7 @@ class TransformerBlock(nn.Module):
         x = x + self.self_attn(self.norm1(x), cache=cache)
         return x + self.ffn(self.norm2(x))
 
-# %% ../nbs/10_layers.ipynb #0618d4b0
+# %% ../nbs/10_layers.ipynb #6726865c
 class HubModel(PyTorchModelHubMixin):
     "`from_pretrained`, `save_pretrained` and `push_to_hub`, with a loaded model in eval mode."
     @classmethod
@@ -169,7 +169,7 @@ class HubModel(PyTorchModelHubMixin):
         else: _fetch_config(where, kwargs)
         try:
             with redirect_stdout(io.StringIO()): model = super().from_pretrained(where, **kwargs) # the mixin prints
-        except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, OSError) as e:
+        except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError, OSError) as e:
             raise UserError(f'{where}: not the weights of a {cls.__name__}: {_first_lines(e)}') from e
         return model.eval()
 

@@ -6,7 +6,8 @@
 __all__ = ['BLUE', 'VERMILION', 'GREEN', 'INK', 'GREY', 'BANDS', 'CANDLES', 'Picture', 'date_ticks', 'plot_forecast',
            'plot_candles', 'plot_losses']
 
-# %% ../nbs/22_plot.ipynb #eebc9c7a
+# %% ../nbs/22_plot.ipynb #3b6451d5
+import warnings
 from io import BytesIO
 from textwrap import fill
 
@@ -33,7 +34,7 @@ class Picture(Figure):
         Image.open(full).convert('RGB').quantize(128).save(small := BytesIO(), 'PNG', optimize=True)
         return small.getvalue()
 
-# %% ../nbs/22_plot.ipynb #9f6d6fb1
+# %% ../nbs/22_plot.ipynb #b1080705
 def _picture(title, width, height, **kwargs):
     "A figure with a title and its axes, `kwargs` as for `subplots`."
     fig = Picture(figsize=(width, height), dpi=72, layout='constrained')
@@ -55,7 +56,9 @@ def _legend_above(ax, handles, **kwargs):
 def _finish(fig, path, dpi=144):
     "Save `fig` if there is a path to save it to."
     if path:
-        with written_aside(path) as aside: fig.savefig(aside, format='png', dpi=dpi)
+        with written_aside(path) as aside, warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='Glyph') # no font here has the letters of a title
+            fig.savefig(aside, format='png', dpi=dpi)
     return fig
 
 # %% ../nbs/22_plot.ipynb #693cd1ec

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'main', 'bars_frame', 'draw_forecasts', 'SequentialResult', 'verdict', 'judge', 'train_sequential']
 
-# %% ../nbs/35_train_sequential.ipynb #a962cb77
+# %% ../nbs/35_train_sequential.ipynb #ea7e3b10
 import logging, re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from fastcore.script import Param
 
-from .config import as_command, written_aside
+from .config import UserError, as_command, written_aside
 from .finetune_base_model import build_predictor, load_finetuned_tokenizer, train_predictor
 from .finetune_tokenizer import build_tokenizer, train_tokenizer
 from .forecast import KronosPredictor
@@ -60,7 +60,7 @@ def draw_forecasts(
                      forecast=horizon, title=f'{symbol}: the sample path that ends in the middle, after its history', path=files[-1])
     return files
 
-# %% ../nbs/35_train_sequential.ipynb #2fb7a5a1
+# %% ../nbs/35_train_sequential.ipynb #5d8b9d0a
 @dataclass
 class SequentialResult:
     "What a run left behind; printed, it is the summary."
@@ -87,6 +87,7 @@ def verdict(
 ) -> str:
     "What the table says, in a sentence."
     ours, walk = (scores.loc[k, 'CRPS, %'] for k in (scores.index[0], scores.index[2]))
+    if not walk > 0: return 'The random walk makes no error here: the prices do not move, and there is nothing to forecast.'
     return (f"Kronos's CRPS is {abs(1 - ours/walk):.1%} {'lower' if ours < walk else 'higher'} than the random walk's"
             + ('. These are forecasts of overlapping futures of few symbols: a small lead may be luck.' if ours < walk
                else ': by this measure the forecasts do not beat a model that knows nothing but the volatility.'))
@@ -113,7 +114,7 @@ def judge(
     with written_aside(cfg.model_paths.root/'scores.csv') as aside: scores.to_csv(aside, index_label='forecast')
     return scores, f'{len(origins)} forecasts of {cfg.data.predict_window} bars on the {dict(test="test", val="validation")[split]} split', figures
 
-# %% ../nbs/35_train_sequential.ipynb #ab54d616
+# %% ../nbs/35_train_sequential.ipynb #2a83b296
 def train_sequential(
     config:str=None, # YAML file of the run; from Python also a dict of sections or a `FinetuneConfig`
     skip_existing:bool=False, # skip a stage whose best_model is there already
@@ -127,8 +128,9 @@ def train_sequential(
         cfg, paths, main_process = run.cfg, run.cfg.model_paths, run.accelerator.is_main_process
         def there(stage, folder):
             exists = cfg.experiment.skip_existing and (folder/'model.safetensors').exists()
-            if exists: log.info(f'{stage}: {folder} exists, and experiment.skip_existing is true: skipped')
+            if exists: log.info(f'{stage}: {folder} exists, and experiment.skip_existing is true: skipped; if that run was interrupted, delete the folder to train it again')
             return exists
+        if not (cfg.experiment.train_tokenizer or cfg.experiment.train_basemodel): raise UserError('nothing to do: both stages are switched off')
         one = cfg.experiment.train_tokenizer and not there('tokenizer', paths.tokenizer_best)
         two = cfg.experiment.train_basemodel and not there('basemodel', paths.basemodel_best)
 
