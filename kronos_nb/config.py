@@ -8,14 +8,14 @@ __all__ = ['PathList', 'Repair', 'SPLITS', 'PredictorSize', 'TokenizerSize', 'Us
            'DeviceConfig', 'DistributedConfig', 'TokenizerArchitecture', 'PredictorArchitecture', 'ArchitectureConfig',
            'ForecastConfig', 'FinetuneConfig', 'describe_config', 'explain_validation', 'load_config', 'save_config']
 
-# %% ../nbs/00_config.ipynb #da1a0f91
+# %% ../nbs/00_config.ipynb #7d811396
 import copy, difflib, os, re, sys, time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from fastcore.script import anno_parser, Param
+from fastcore.script import anno_parser
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 # %% ../nbs/00_config.ipynb #913e493a

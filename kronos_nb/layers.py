@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RMSNorm', 'rotate_half', 'Rotary', 'KVCache', 'Attention', 'FeedForward', 'TransformerBlock', 'HubModel']
 
-# %% ../nbs/10_layers.ipynb #36331687
-import io, os, re
+# %% ../nbs/10_layers.ipynb #074ca56f
+import io, re
 from contextlib import redirect_stdout
 from pathlib import Path
 

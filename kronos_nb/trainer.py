@@ -6,14 +6,13 @@
 __all__ = ['log', 'METRICS', 'Run', 'open_run', 'Stage', 'StageResult', 'make_optimizer', 'validate', 'write_metrics',
            'train_step', 'fit']
 
-# %% ../nbs/32_trainer.ipynb #43719d44
+# %% ../nbs/32_trainer.ipynb #c6206aca
 import logging, os, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator

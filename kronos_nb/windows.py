@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'lookback_stats', 'normalise', 'BarStore', 'require_windows', 'Batch', 'gather', 'EpochPlan', 'prefetch']
 
-# %% ../nbs/02_windows.ipynb #e0ee168e
+# %% ../nbs/02_windows.ipynb #a0ad3ab1
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .config import SPLITS, DataConfig, UserError
+from .config import DataConfig, UserError
 from .klines import BAR_COLS, TIME_COLS, Klines, time_features
 
 log = logging.getLogger('kronos_nb')
