@@ -7,8 +7,8 @@ __all__ = ['log', 'PRICE_COLS', 'BAR_COLS', 'TIME_COLS', 'ALIASES', 'LAST_RESORT
            'read_timestamps', 'time_features', 'find_files', 'complete_bars', 'Klines', 'bar_frequency', 'load_klines',
            'future_timestamps', 'DataReport', 'check_data']
 
-# %% ../nbs/01_klines.ipynb #6f0bb503
-import csv, functools, glob, gzip, logging, os, re, zlib
+# %% ../nbs/01_klines.ipynb #c8ef4edb
+import csv, difflib, functools, glob, gzip, logging, os, re, zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -584,7 +584,51 @@ class _Habits:
         while t // _DAY > day and (t // _DAY + 3) % 7 not in self.weekdays: t += _DAY
         return t
 
-# %% ../nbs/01_klines.ipynb #76d3dc13
+# %% ../nbs/01_klines.ipynb #a5a7fd32
+try: import exchange_calendars
+except ImportError: exchange_calendars = None
+
+@functools.lru_cache(8)
+def _calendar(name, first, last): # years
+    if exchange_calendars is None: raise UserError(f'calendar {name}: holidays come from the package exchange_calendars: pip install exchange_calendars')
+    known = exchange_calendars.get_calendar_names()
+    if name not in known:
+        near = difflib.get_close_matches(name.upper(), known, 3, 0.4)
+        raise UserError(f'calendar {name} is not known to exchange_calendars' + (f'; did you mean {" or ".join(near)}?' if near else '; e.g. XHKG, XSHG, XNYS, XLON, 24/7'))
+    bound = type(exchange_calendars.get_calendar(name)).bound_max()
+    end = pd.Timestamp(last, 12, 31) if bound is None else min(bound, pd.Timestamp(last, 12, 31))
+    if end.year < first: raise UserError(f'calendar {name} ends in {end.year}, before the history does: leave it out, or update exchange_calendars')
+    return exchange_calendars.get_calendar(name, start=f'{first}-01-01', end=end)
+
+class _Trading:
+    "Is the exchange open at a stamp (nanoseconds, local time)?"
+    def __init__(self, name, history):
+        dates = history.normalize().unique()[-250:]
+        self.name, self.first, self.last = name, dates[0].year, dates[-1].year + 1
+        self._load()
+        share = dates.isin(self.calendar.sessions).mean()
+        if share < 0.8: raise UserError(f'calendar {name} does not fit: only {100*share:.0f} % of the last {len(dates)} days of the history are its sessions')
+        usual = pd.Timedelta(f'{self.calendar.close_times[-1][1]}')
+        clock = pd.Series(history - history.normalize()).groupby(history.normalize()).max()
+        self.intraday, self.starts = (np.diff(history.asi8) < _DAY // 2).any(), clock.mode()[0] < usual # stamps mark the start of bars?
+
+    def _load(self):
+        self.calendar = c = _calendar(self.name, self.first, self.last)
+        self.days = set(c.sessions.asi8 if c.sessions.unit == 'ns' else c.sessions.as_unit('ns').asi8)
+        early = c.closes[c.early_closes]
+        self.early = {d.value: t.tz_localize('UTC').tz_convert(c.tz).tz_localize(None).value for d, t in zip(early.index.as_unit('ns'), early.dt.tz_localize(None))}
+
+    def __call__(self, t):
+        day = t // _DAY * _DAY
+        while day > self.calendar.last_session.value:
+            before, self.last = self.calendar.last_session, self.last + 5
+            self._load()
+            if self.calendar.last_session == before: raise UserError(
+                f'calendar {self.name} is known to {before:%Y-%m-%d} only, and the forecast goes beyond: ask for fewer bars, leave the calendar out, or update exchange_calendars')
+        close = self.early.get(day) if self.intraday else None
+        return day in self.days and (close is None or t < close or t == close and not self.starts)
+
+# %% ../nbs/01_klines.ipynb #8ab01d5d
 def _future_months(h, months, n):
     "Continue bars of `months` months."
     rules = (pd.offsets.MonthEnd, pd.offsets.MonthBegin, pd.offsets.BMonthEnd, pd.offsets.BMonthBegin)
@@ -598,9 +642,10 @@ def _future_months(h, months, n):
 
 def future_timestamps(
     history, # stamps of the bars there are: Series, index or list, in order
-    n:int # how many to add
+    n:int, # how many to add
+    calendar:str|None=None # an exchange of the package exchange_calendars, e.g. XHKG, XSHG, XNYS: its holidays and early closes are skipped; weeks and months stay as they are
 ) -> pd.DatetimeIndex: # (n,) strictly after the history
-    "Continue the pattern of `history`: spacing, sessions, breaks, weekends."
+    "Continue the pattern of `history`: spacing, sessions, breaks, weekends, and an exchange's holidays."
     h = pd.DatetimeIndex(read_timestamps(history))
     if len(h) < 2: raise UserError(f'the history has {len(h)} time stamps: at least two are needed to know the spacing of bars')
     if n < 1: raise UserError(f'{n} future time stamps were asked for: at least one')
@@ -613,7 +658,9 @@ def future_timestamps(
         first = h[-1] + pd.Timedelta(days=int(usual - h[-1].weekday()))
         return pd.DatetimeIndex([first + pd.Timedelta(weeks=round(spacing / 7)*(i + 1)) for i in range(n)]).as_unit('ns')
     habits, t, future = _Habits.of(stamps), int(stamps[-1]), []
-    for _ in range(n): future.append(t := int(habits.next(t)))
+    trades = _Trading(calendar, h) if calendar else lambda _: True
+    while len(future) < n:
+        if trades(t := int(habits.next(t))): future.append(t)
     return pd.DatetimeIndex(np.array(future, 'M8[ns]'))
 
 # %% ../nbs/01_klines.ipynb #543cd43f

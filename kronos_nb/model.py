@@ -6,7 +6,7 @@
 __all__ = ['KRONOS_SIZES', 'HierarchicalEmbedding', 'FixedEmbedding', 'TemporalEmbedding', 'DependencyAwareLayer', 'DualHead',
            'Kronos', 'check_pair']
 
-# %% ../nbs/13_model.ipynb #731a7218
+# %% ../nbs/13_model.ipynb #edf42902
 import math
 
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .config import UserError
-from .layers import Attention, HubModel, KVCache, RMSNorm, TransformerBlock
+from .layers import Attention, HubModel, RMSNorm, TransformerBlock
 
 # %% ../nbs/13_model.ipynb #1b7e57f2
 def _size(n_layers, d_model, n_heads, ff_dim):
@@ -69,7 +69,7 @@ class TemporalEmbedding(nn.Module):
         return (self.hour_embed(hour) + self.weekday_embed(weekday) + self.day_embed(day)
                 + self.month_embed(month) + self.minute_embed(minute))
 
-# %% ../nbs/13_model.ipynb #a57a5b1a
+# %% ../nbs/13_model.ipynb #2fd8cfb2
 class DependencyAwareLayer(nn.Module):
     "Lets the context be read again in the light of the coarse token."
     def __init__(self,
@@ -80,9 +80,8 @@ class DependencyAwareLayer(nn.Module):
 
     def forward(self,
                 hidden:torch.Tensor, # (B, T, d_model): the context
-                s1_embedding:torch.Tensor, # (B, T, d_model): of the coarse token after each position
-                cache:KVCache|None=None): # of the positions before
-        return self.norm(hidden + self.cross_attn(s1_embedding, hidden, cache))
+                s1_embedding:torch.Tensor): # (B, T, d_model): of the coarse token after each position
+        return self.norm(hidden + self.cross_attn(s1_embedding, hidden))
 
 class DualHead(nn.Module):
     "The two projections to logits, and their loss."
@@ -98,7 +97,7 @@ class DualHead(nn.Module):
         s1, s2 = (F.cross_entropy(l.flatten(0, 1), t.flatten()) for l, t in ((s1_logits, s1_targets), (s2_logits, s2_targets)))
         return (s1 + s2) / 2, s1, s2
 
-# %% ../nbs/13_model.ipynb #5b737605
+# %% ../nbs/13_model.ipynb #b498c67a
 class Kronos(nn.Module, HubModel):
     "Predicts the next pair of tokens at every position."
     def __init__(self,
@@ -133,21 +132,19 @@ class Kronos(nn.Module, HubModel):
     def hidden(self,
                s1_ids:torch.Tensor, # (B, T) coarse ids
                s2_ids:torch.Tensor, # (B, T) fine ids
-               stamp:torch.Tensor|None=None, # (B, T, 5) time features
-               caches:list[KVCache]|None=None): # one per block
+               stamp:torch.Tensor|None=None): # (B, T, 5) time features
         "The context at every position, (B, T, d_model)."
         x = self.embedding(s1_ids, s2_ids)
         if stamp is not None: x = x + self.time_emb(stamp)
         x = self.token_drop(x)
-        for block, cache in zip(self.transformer, caches or [None]*self.n_layers): x = block(x, cache)
+        for block in self.transformer: x = block(x)
         return self.norm(x)
 
     def s2_logits(self,
                   hidden:torch.Tensor, # (B, T, d_model), from `hidden`
-                  s1_next:torch.Tensor, # (B, T) coarse ids of the *next* position
-                  cache:KVCache|None=None): # of the dependency-aware layer
+                  s1_next:torch.Tensor): # (B, T) coarse ids of the *next* position
         "(B, T, 2^s2_bits): the fine token, given the coarse one."
-        return self.head.proj_s2(self.dep_layer(hidden, self.embedding.emb_s1(s1_next), cache))
+        return self.head.proj_s2(self.dep_layer(hidden, self.embedding.emb_s1(s1_next)))
 
     def forward(self,
                 s1_ids:torch.Tensor, # (B, T) coarse ids

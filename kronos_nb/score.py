@@ -6,13 +6,12 @@
 __all__ = ['forecast_origins', 'evenly', 'held_out_split', 'HeldOut', 'forecast_held_out', 'random_walk', 'score_paths',
            'score_table']
 
-# %% ../nbs/23_score.ipynb #81fdf4c9
+# %% ../nbs/23_score.ipynb #6081b91c
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scoringrules import crps_ensemble
-from tqdm.auto import tqdm
 
 from .config import FinetuneConfig
 from .forecast import KronosPredictor
@@ -46,7 +45,7 @@ def held_out_split(
     "The newest split with room for a forecast."
     return next((s for s in ('test', 'val') if len(forecast_origins(store, s, 1))), None)
 
-# %% ../nbs/23_score.ipynb #52816586
+# %% ../nbs/23_score.ipynb #0c23fc1a
 @dataclass
 class HeldOut:
     "Forecasts at many origins, with what happened."
@@ -60,19 +59,14 @@ def forecast_held_out(
     store:BarStore, # the data
     origins:np.ndarray, # (N,) rows, from `forecast_origins`
     cfg:FinetuneConfig, # section `forecast`
-    progress:bool=True, # show a bar (in a terminal)?
-    memory:int=2**30 # bytes the keys and values of the paths computed together may take
+    progress:bool=True # show a bar (in a terminal)?
 ) -> HeldOut:
     "Sample paths at every origin."
     f, (lookback, horizon) = cfg.forecast, (cfg.data.lookback_window, cfg.data.predict_window)
-    per_path = 8 * min(lookback + horizon, predictor.max_context) * predictor.model.d_model * (predictor.model.n_layers + 1) # keys and values, float32
-    step, paths = max(1, min(1024, memory // per_path) // f.sample_count), []
-    def rows(o, a, b): return o[:, None] + np.arange(a, b)
-    for i in tqdm(range(0, len(origins), step), 'forecasts', disable=None if progress else True):
-        o = origins[i:i + step]
-        paths.append(predictor.sample_paths(store.bars[rows(o, -lookback, 0)], store.stamps[rows(o, -lookback, horizon)], f.sample_count,
-                                            f.temperature, f.top_k, f.top_p, f.seed))
-    return HeldOut(origins, np.concatenate(paths), store.bars[rows(origins, 0, horizon)], store.bars[rows(origins, -lookback, 0)])
+    def rows(a, b): return origins[:, None] + np.arange(a, b)
+    paths = predictor.sample_paths(store.bars[rows(-lookback, 0)], store.stamps[rows(-lookback, horizon)], f.sample_count, f.temperature, f.top_k, f.top_p, f.seed,
+                                   progress=progress)
+    return HeldOut(origins, paths, store.bars[rows(0, horizon)], store.bars[rows(-lookback, 0)])
 
 # %% ../nbs/23_score.ipynb #9d3d1a94
 def random_walk(

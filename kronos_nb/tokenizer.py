@@ -19,7 +19,7 @@ _published = dict(d_in=6, d_model=256, n_heads=4, ff_dim=512, n_enc_layers=4, n_
 
 TOKENIZER_SIZES = {'2k': _published, 'base': _published} # constructor arguments of the published tokenizers
 
-# %% ../nbs/12_tokenizer.ipynb #9dfd2ade
+# %% ../nbs/12_tokenizer.ipynb #5b4076cc
 class KronosTokenizer(nn.Module, HubModel):
     "Turns windows of normalised bars into pairs of tokens and back."
     def __init__(self,
@@ -69,9 +69,12 @@ class KronosTokenizer(nn.Module, HubModel):
                ids, # (B, T) int64, or with `half` a pair of them
                half:bool=False): # are they [coarse, fine]?
         "Bars, (B, T, d_in), from token ids."
+        return self.to_bars(self.embed_ids(ids, half))
+
+    def embed_ids(self, ids, half=False): # (..., T) as for `decode` -> (..., T, d_model), what the decoder reads
         n = (self.s1_bits, self.s2_bits)
         bits = torch.cat([indices_to_bits(i, k) for i, k in zip(ids, n)], -1) if half else indices_to_bits(ids, sum(n))
-        return self.to_bars(self.post_quant_embed(bits.type_as(self.head.weight) * self.tokenizer.bsq.scale))
+        return self.post_quant_embed(bits.type_as(self.head.weight) * self.tokenizer.bsq.scale)
 
 # %% ../nbs/12_tokenizer.ipynb #5c7cf33b
 def tokenizer_loss(

@@ -130,3 +130,24 @@ def test_every_config_parses():
     paths = sorted((ROOT/'configs').glob('*.yaml'))
     assert len(paths) >= 3
     for p in paths: assert load_config(p).data.data_path
+
+
+def test_forecast_command(trained, tmp_path):
+    "A trained experiment forecasts a file and a folder; the same seed gives the same table; mistakes exit with 2 and a sentence."
+    experiment = trained[0]/'experiments/small'
+    command = ['-m', 'kronos_nb.forecast_files', '--model', experiment, '--horizon', 6, '--paths', 12, '--seed', 3]
+    for name in ('a.csv', 'b.csv'):
+        result = run(*command, '--data', ROOT/'data/us_daily', '--at', '2012-06-01', '--out', name, '--paths-out', 'paths.parquet', '--plot', 'fan.png', cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert (tmp_path/'a.csv').read_bytes() == (tmp_path/'b.csv').read_bytes()
+    table, paths = pd.read_csv(tmp_path/'a.csv'), pd.read_parquet(tmp_path/'paths.parquet')
+    assert len(table) == 4*6 and len(paths) == 4*12*6 and set(table.symbol) == {'AAPL', 'GOOG', 'IBM', 'MSFT'}
+    assert (paths.high >= paths[['open', 'low', 'close']].max(axis=1)).all() and (paths.volume >= 0).all()
+    assert len(list(tmp_path.glob('fan_*.png'))) == 4
+    one = run(*command, '--data', ROOT/'data/us_daily/IBM.csv', '--at', '2012-06-01', '--out', 'one.csv', cwd=tmp_path)
+    ibm = table[table.symbol == 'IBM'].drop(columns='symbol').reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path/'one.csv'), ibm, rtol=1e-4)
+    for extra, words in ((['--data', 'no.csv'], 'no.csv'), (['--data', ROOT/'data/us_daily/IBM.csv', '--plot', 'x.pdf'], 'must end in'),
+                         (['--data', ROOT/'data/us_daily/IBM.csv', '--calendar', 'XNYX'], 'did you mean')):
+        result = run(*command, *extra, cwd=tmp_path)
+        assert result.returncode == 2 and words in result.stderr and 'Traceback' not in result.stderr, result.stderr
