@@ -75,7 +75,7 @@ def _side_by_side(params): # one tensor over all of them, moved next to each oth
             for p, piece in zip(params, torch.cat([p.data for p in params]).split([len(p) for p in params])): p.data = piece
     with torch.no_grad(): return params[0].as_strided((sum(map(len, params)), *params[0].shape[1:]), params[0].stride())
 
-# %% ../nbs/20_generate.ipynb #78fa5d77
+# %% ../nbs/20_generate.ipynb #f9149a28
 class PathCache:
     "Preallocated keys and values of one attention layer: a context per series, shared by its paths, and a branch per path."
     def __init__(self,
@@ -119,7 +119,7 @@ class PathCache:
         t, n, seen = q.shape[3], self.length, slice(first, self.context)
         if self.in_one and t == 1:
             end = self.context + n
-            mask = None if mask is None else F.pad(mask, (0, n))[:, None, None]
+            mask = None if mask is None else F.pad(mask, (0, n))[:, None, None].to(q.dtype)
             return F.scaled_dot_product_attention(q[:, :, 0], self.k[:, :, first:end], self.v[:, :, first:end], attn_mask=mask)[:, :, None]
         q = q * q.shape[-1]**-0.5
         shared = q.flatten(2, 3) @ self.k[:, :, seen].transpose(-1, -2)
@@ -269,7 +269,7 @@ def _afresh(model, s1, s2_ids, stamp, u, new, choices, rows=8):
     parts = [generate(model, *(t[a:a + rows] for t in (*ids, stamp)), u.flatten(0, 1)[a:a + rows, None, None], **choices) for a in range(0, B*paths, rows)]
     return torch.stack([torch.cat(p).view(B, paths) for p in zip(*parts)])
 
-# %% ../nbs/20_generate.ipynb #a5166964
+# %% ../nbs/20_generate.ipynb #a98745b8
 @torch.inference_mode()
 def decode_paths(
     tokenizer:KronosTokenizer, # in eval mode
@@ -285,7 +285,7 @@ def decode_paths(
     kept = lengths.clamp(max=max(1, max_context - horizon))
     C, even = int(kept.max()), bool((kept == kept[0]).all())
     s1, s2_ids = (_rows(t, lengths - kept, C) for t in (s1, s2_ids))
-    mask = None if even else torch.where(torch.arange(C, device=s1.device) < kept[:, None], 0., -torch.inf).to(tokenizer.head.weight.dtype)
+    mask = None if even else torch.where(torch.arange(C, device=s1.device) < kept[:, None], 0., -torch.inf)
     blocks, out = [_Block(b, B, C, 0) for b in tokenizer.decoder], []
     x, at = tokenizer.embed_ids((s1, s2_ids), half=True)[:, None], torch.arange(C, device=s1.device)
     ahead = kept[:, None, None, None] + torch.arange(horizon, device=s1.device)

@@ -32,7 +32,7 @@ class RMSNorm(nn.Module):
         wide = x if x.dtype == torch.float64 else x.float()
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).type_as(x) * self.weight
 
-# %% ../nbs/10_layers.ipynb #f20e1f32
+# %% ../nbs/10_layers.ipynb #18d92857
 def rotate_half(
     x:torch.Tensor # (..., d)
 ) -> torch.Tensor: # (..., d): each pair (a, b) becomes (-b, a)
@@ -52,9 +52,13 @@ class Rotary(nn.Module):
         "cos and sin, each (length, dim)."
         t = self._tables
         if t is None or t[0].shape[0] < length or t[0].device != self.inv_freq.device or t[0].dtype != self.inv_freq.dtype:
-            angle = torch.outer(torch.arange(length, device=self.inv_freq.device).type_as(self.inv_freq), self.inv_freq)
-            angle = torch.cat((angle, angle), dim=-1)
-            self._tables = t = angle.cos(), angle.sin()
+            with torch.inference_mode(False), torch.no_grad(): # tables made during a forecast serve training as well
+                freq = self.inv_freq
+                if freq.dtype in (torch.bfloat16, torch.float16): # too coarse to tell bar 400 from bar 401
+                    freq = 1 / 10000**(torch.arange(len(freq), device=freq.device).float() / len(freq))
+                angle = torch.outer(torch.arange(length, device=freq.device).type_as(freq), freq)
+                angle = torch.cat((angle, angle), dim=-1)
+                self._tables = t = angle.cos().type_as(self.inv_freq), angle.sin().type_as(self.inv_freq)
         return t[0][:length], t[1][:length]
 
     def forward(self,
