@@ -22,11 +22,9 @@ from .model import check_pair
 from .plot import plot_candles, plot_forecast, plotly_forecast
 from .windows import lookback_stats, normalise
 
-# %% ../nbs/21_forecast.ipynb #5072e06f
+# %% ../nbs/21_forecast.ipynb #18cf7e37
 def _stamps(values, name):
     "A DatetimeIndex without a zone, in increasing order."
-    if isinstance(values, (pd.Series, pd.DatetimeIndex)) and isinstance(values.dtype, pd.DatetimeTZDtype):
-        values = pd.DatetimeIndex(values).tz_localize(None) # local time, as the models know it
     stamps = pd.DatetimeIndex(read_timestamps(values, where=name))
     if len(late := np.flatnonzero(np.diff(stamps.asi8) <= 0)):
         raise UserError(f'{name} is not in increasing order: {stamps[late[0] + 1]} follows {stamps[late[0]]}; sort it and drop duplicates')
@@ -154,19 +152,18 @@ class KronosPredictor:
         self.device, self.max_context, self.clip = torch.device(device), max_context, clip
         self.model, self.tokenizer = model.to(self.device).eval(), tokenizer.to(self.device).eval()
 
-# %% ../nbs/21_forecast.ipynb #2efcc26b
+# %% ../nbs/21_forecast.ipynb #06c96114
 @patch
 @torch.inference_mode()
 def _sample(self:KronosPredictor, bars, stamps, uniforms, mean, scale, progress, **kwargs):
     "Normalised continuations (B, paths, horizon, 6) of one batch."
-    lengths, horizon = torch.tensor([len(b) for b in bars]), uniforms.shape[2]
+    lengths = torch.tensor([len(b) for b in bars])
     def padded(rows): # left-aligned
         out = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]), rows[0].dtype)
         for o, r in zip(out, rows): o[:len(r)] = r
         return torch.from_numpy(out).to(self.device)
     x = padded([normalise(b[None], m[None], s[None], self.clip)[0] for b, m, s in zip(bars, mean, scale)])
     s1, s2_ids = self.tokenizer.encode(x.to(self.tokenizer.head.weight.dtype), half=True)
-    lengths = None if (lengths == lengths[0]).all() else lengths
     new = generate(self.model, s1, s2_ids, padded([s.astype(np.int64) for s in stamps]), uniforms, self.max_context, lengths=lengths, progress=progress, **kwargs)
     return decode_paths(self.tokenizer, s1, s2_ids, *new, self.max_context, lengths).float().cpu().numpy()
 

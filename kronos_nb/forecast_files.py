@@ -62,7 +62,7 @@ def split_at(
     if len(truth) < horizon: stamps = stamps.append(future_timestamps(bars['timestamps'].iloc[:n + len(truth)].tail(5000), horizon - len(truth), calendar))
     return history, stamps, truth if len(truth) else None
 
-# %% ../nbs/22_forecast_files.ipynb #4b2b0724
+# %% ../nbs/22_forecast_files.ipynb #0500ef37
 @dataclass
 class FileForecasts:
     "Forecasts of every symbol, and what was written."
@@ -83,6 +83,7 @@ def _draw(forecast, truth, path):
     else: forecast.plot(truth, path=path)
     return path
 
+# %% ../nbs/22_forecast_files.ipynb #dab0eabb
 def forecast_files(
     model:Param('an experiment folder, or a predictor and a tokenizer (folders of weights or hub ids)', str, nargs='+', opt=True)=None,
     data:Param('CSV or Parquet file, folder or glob; several symbols are forecast together', str)=None,
@@ -111,7 +112,7 @@ def forecast_files(
     for name, path, known in (('plot', plot, ('.png', '.html', '.htm')), ('out', out, ('.csv', '.parquet', '.pq')), ('paths_out', paths_out, ('.parquet', '.pq', '.csv'))):
         if path and not str(path).lower().endswith(known): raise UserError(f'--{name} {path}: the name must end in {" or ".join(known)}')
     klines = load_klines(data)
-    predictor, trained_lookback, trained_horizon = load_predictor(model[0] if isinstance(model, (list, tuple)) and len(model) == 1 else model, device, max_context)
+    predictor, trained_lookback, trained_horizon = load_predictor(model, device, max_context)
     horizon = horizon or trained_horizon or 24
     if horizon >= predictor.max_context: raise UserError(f'--horizon {horizon} leaves no room for a history in a context of {predictor.max_context} bars: take fewer')
     lookback = lookback or trained_lookback or predictor.max_context

@@ -203,11 +203,30 @@ class _Memory:
         if self.turns: q = _rotate(q, self.dep_places[i])
         return head.proj_s2(layer.norm(layer.cross_attn.out_proj(_merge(self.dep.attend(q, first, mask))).add_(h))).flatten(0, 2)
 
-# %% ../nbs/20_generate.ipynb #357717c7
+# %% ../nbs/20_generate.ipynb #9a3ec143
 def _rows(t, start, n): # n entries of every row of t (B, T, ...), from `start` (B,) on
     at = (start[:, None] + torch.arange(n, device=t.device)).clamp_(max=t.shape[1] - 1)
     return t[torch.arange(len(t), device=t.device)[:, None], at]
 
+def _forgotten(kept, i, max_context):
+    "At step i: the first position of the contexts that is still seen, and where contexts differ the mask (B, C - first) of what is."
+    lo, C = (kept + i - max_context).clamp_(min=0), int(kept.max())
+    first = int(lo.min())
+    if bool((kept == C).all()): return first, None
+    at = torch.arange(first, C, device=kept.device)
+    return first, torch.where((at < kept[:, None]) & (at >= lo[:, None]), 0., -torch.inf)
+
+# %% ../nbs/20_generate.ipynb #2180ed04
+def _afresh(model, s1, s2_ids, stamp, u, new, choices, rows=8):
+    "The next pair of every path, (2, B, P), from its last `max_context` pairs: a one-step forecast each, `rows` at a time."
+    (B, paths, done), n = new.shape[1:], choices['max_context']
+    ids = [torch.cat((old[:, None].expand(-1, paths, -1), own), -1)[..., -n:].flatten(0, 1) for old, own in zip((s1, s2_ids), new)]
+    end = s1.shape[1] + done
+    stamp = stamp[:, end - n:end + 1].repeat_interleave(paths, 0)
+    parts = [generate(model, *(t[a:a + rows] for t in (*ids, stamp)), u.flatten(0, 1)[a:a + rows, None, None], **choices) for a in range(0, B*paths, rows)]
+    return torch.stack([torch.cat(p).view(B, paths) for p in zip(*parts)])
+
+# %% ../nbs/20_generate.ipynb #9b33b394
 @torch.inference_mode()
 def generate(
     model:Kronos, # in eval mode
@@ -252,24 +271,7 @@ def generate(
         new[1, ..., i] = pick(memory.fine(i, h, new[0, ..., i], first, mask), u[:, :, i, 1].flatten(), T, top_k, top_p).view(B, paths)
     return tuple(new)
 
-def _forgotten(kept, i, max_context):
-    "At step i: the first position of the contexts that is still seen, and where contexts differ the mask (B, C - first) of what is."
-    lo, C = (kept + i - max_context).clamp_(min=0), int(kept.max())
-    first = int(lo.min())
-    if bool((kept == C).all()): return first, None
-    at = torch.arange(first, C, device=kept.device)
-    return first, torch.where((at < kept[:, None]) & (at >= lo[:, None]), 0., -torch.inf)
-
-def _afresh(model, s1, s2_ids, stamp, u, new, choices, rows=8):
-    "The next pair of every path, (2, B, P), from its last `max_context` pairs: a one-step forecast each, `rows` at a time."
-    (B, paths, done), n = new.shape[1:], choices['max_context']
-    ids = [torch.cat((old[:, None].expand(-1, paths, -1), own), -1)[..., -n:].flatten(0, 1) for old, own in zip((s1, s2_ids), new)]
-    end = s1.shape[1] + done
-    stamp = stamp[:, end - n:end + 1].repeat_interleave(paths, 0)
-    parts = [generate(model, *(t[a:a + rows] for t in (*ids, stamp)), u.flatten(0, 1)[a:a + rows, None, None], **choices) for a in range(0, B*paths, rows)]
-    return torch.stack([torch.cat(p).view(B, paths) for p in zip(*parts)])
-
-# %% ../nbs/20_generate.ipynb #a98745b8
+# %% ../nbs/20_generate.ipynb #191a6a47
 @torch.inference_mode()
 def decode_paths(
     tokenizer:KronosTokenizer, # in eval mode
@@ -283,9 +285,9 @@ def decode_paths(
     (B, context), (paths, horizon) = s1.shape, new_s1.shape[1:]
     lengths = torch.full((B,), context, device=s1.device) if lengths is None else lengths.to(s1.device)
     kept = lengths.clamp(max=max(1, max_context - horizon))
-    C, even = int(kept.max()), bool((kept == kept[0]).all())
+    C = int(kept.max())
     s1, s2_ids = (_rows(t, lengths - kept, C) for t in (s1, s2_ids))
-    mask = None if even else torch.where(torch.arange(C, device=s1.device) < kept[:, None], 0., -torch.inf)
+    _, mask = _forgotten(kept, 0, C)
     blocks, out = [_Block(b, B, C, 0) for b in tokenizer.decoder], []
     x, at = tokenizer.embed_ids((s1, s2_ids), half=True)[:, None], torch.arange(C, device=s1.device)
     ahead = kept[:, None, None, None] + torch.arange(horizon, device=s1.device)

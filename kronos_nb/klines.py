@@ -584,7 +584,7 @@ class _Habits:
         while t // _DAY > day and (t // _DAY + 3) % 7 not in self.weekdays: t += _DAY
         return t
 
-# %% ../nbs/01_klines.ipynb #a5a7fd32
+# %% ../nbs/01_klines.ipynb #5c5c87e3
 try: import exchange_calendars
 except ImportError: exchange_calendars = None
 
@@ -614,9 +614,10 @@ class _Trading:
 
     def _load(self):
         self.calendar = c = _calendar(self.name, self.first, self.last)
-        self.days = set(c.sessions.asi8 if c.sessions.unit == 'ns' else c.sessions.as_unit('ns').asi8)
+        self.days = set(c.sessions.as_unit('ns').asi8)
         early = c.closes[c.early_closes]
-        self.early = {d.value: t.tz_localize('UTC').tz_convert(c.tz).tz_localize(None).value for d, t in zip(early.index.as_unit('ns'), early.dt.tz_localize(None))}
+        local = pd.DatetimeIndex(early).tz_convert(c.tz).tz_localize(None)
+        self.early = dict(zip(early.index.as_unit('ns').asi8, local.as_unit('ns').asi8))
 
     def __call__(self, t):
         day = t // _DAY * _DAY

@@ -125,8 +125,12 @@ def _columns(df, name, columns):
     values = {c: df[c].to_numpy(float) if c in df.columns else np.zeros(len(df)) for c in columns}
     return np.stack([np.nan_to_num(v) if c == 'volume' else v for c, v in values.items()], 1), times
 
-# %% ../nbs/04_plot.ipynb #69c70793
+# %% ../nbs/04_plot.ipynb #68865224
 BANDS = {90: 0.16, 80: 0.2, 50: 0.3} # percent of the sample paths: opacity, added up where bands overlap
+
+def _check_paths(paths, horizon):
+    if paths is not None and (np.ndim(paths) != 3 or np.shape(paths)[1:] != (horizon, 6)):
+        raise UserError(f'paths has shape {np.shape(paths)}, and must be (paths, {horizon}, 6) for a forecast of {horizon} bars')
 
 def _fan(ax, x, paths, last):
     "Bands of `paths` (n, horizon) about `x`, opening from the value `last`; returns what the legend needs."
@@ -150,7 +154,7 @@ def _volume_fan(ax, edges, paths):
         ax.stairs(high, edges, baseline=low, fill=True, color=VERMILION, alpha=alpha, lw=0)
     return np.nanpercentile(paths, 95, axis=0).max()
 
-# %% ../nbs/04_plot.ipynb #253bb508
+# %% ../nbs/04_plot.ipynb #22a68891
 def plot_forecast(
     history:pd.DataFrame, # bars the forecast was made from: a `timestamps` column or DatetimeIndex, `close`, and `volume` if there is one
     forecast:pd.DataFrame, # the bars forecast
@@ -162,8 +166,7 @@ def plot_forecast(
     "Draw a forecast: history, forecast and fan, and the truth if it is known."
     (past, t), (pred, t_pred) = _columns(history, 'history', ['close', 'volume']), _columns(forecast, 'forecast', ['close', 'volume'])
     true, t_true = (np.empty((0, 2)), t[:0]) if truth is None else _columns(truth, 'truth', ['close', 'volume'])
-    if paths is not None and (np.ndim(paths) != 3 or np.shape(paths)[1:] != (len(pred), 6)):
-        raise UserError(f'paths has shape {np.shape(paths)}, and must be (paths, {len(pred)}, 6) for a forecast of {len(pred)} bars')
+    _check_paths(paths, len(pred))
     n, x, x_true = len(past), np.arange(len(past), len(past) + len(pred)), np.arange(len(past), len(past) + len(true))
     edges = lambda x: np.append(x, x[-1] + 1) - 0.5
     fig, ((price,), (volume,)) = _picture(title, 9.5, 4.8, nrows=2, sharex=True, height_ratios=[3, 1])
@@ -187,8 +190,11 @@ def plot_forecast(
     _legend_above(price, [*lines, *fan], handlelength=1.6, columnspacing=1.4)
     return _finish(fig, path)
 
-# %% ../nbs/04_plot.ipynb #3690c486
+# %% ../nbs/04_plot.ipynb #654d4f2b
 CANDLES = {'west': (GREEN, VERMILION), 'china': (VERMILION, GREEN)} # colours of rising and falling bars
+
+def _check_style(style):
+    if style not in CANDLES: raise UserError(f"style is {style!r}, and must be one of {', '.join(CANDLES)}")
 
 def plot_candles(
     df:pd.DataFrame, # bars: a `timestamps` column or DatetimeIndex, open, high, low, close, and `volume` if there is one
@@ -199,7 +205,7 @@ def plot_candles(
     path=None # PNG to save
 ) -> Figure: # two panels, candles and volume
     "Draw bars as candles, with their volumes."
-    if style not in CANDLES: raise UserError(f"style is {style!r}, and must be one of {', '.join(CANDLES)}")
+    _check_style(style)
     df = df if n is None else df.tail(n)
     bars, times = _columns(df, 'the table', ['open', 'high', 'low', 'close', 'volume'])
     o, h, l, c, v = bars.T
@@ -223,7 +229,7 @@ def plot_candles(
     _legend_above(price, [Patch(fc='white', ec=up, label='close above open'), Patch(fc=down, ec=down, label='close below open')], handlelength=1, handleheight=0.9)
     return _finish(fig, path)
 
-# %% ../nbs/04_plot.ipynb #9b5244ea
+# %% ../nbs/04_plot.ipynb #ba30b7e8
 def _candle_traces(fig, x, bars, times, style, name, opacity=1.):
     "Candles and volume bars at `x`; `bars` (n, 5): open, high, low, close, volume."
     o, h, l, c, v = bars.T
@@ -245,12 +251,11 @@ def plotly_forecast(
     path=None # HTML to save, self-contained
 ) -> Interactive: # two panels, prices and volume
     "Draw a forecast as an interactive chart."
-    if style not in CANDLES: raise UserError(f"style is {style!r}, and must be one of {', '.join(CANDLES)}")
+    _check_style(style)
     if path and not str(path).lower().endswith(('.html', '.htm')): raise UserError(f'{path}: an interactive picture is saved as .html')
     columns = ['open', 'high', 'low', 'close', 'volume']
     (past, t), (pred, t_pred) = _columns(history, 'history', columns), _columns(forecast, 'forecast', columns)
-    if paths is not None and (np.ndim(paths) != 3 or np.shape(paths)[1:] != (len(pred), 6)):
-        raise UserError(f'paths has shape {np.shape(paths)}, and must be (paths, {len(pred)}, 6) for a forecast of {len(pred)} bars')
+    _check_paths(paths, len(pred))
     n, times, fig = len(past), t.append(t_pred), make_subplots(2, 1, shared_xaxes=True, row_heights=[.75, .25], vertical_spacing=.03)
     _candle_traces(fig, np.arange(n), past, t, style, 'history')
     _candle_traces(fig, np.arange(n, n + len(pred)), pred, t_pred, style, 'forecast', .8)
