@@ -35,7 +35,7 @@ def load_finetuned_tokenizer(
                                            'or set model_paths.finetuned_tokenizer to a folder or hub id') from e
     return tokenizer.requires_grad_(False)
 
-# %% ../nbs/34_finetune_base_model.ipynb #0053d1e5
+# %% ../nbs/34_finetune_base_model.ipynb #e06863ab
 def predictor_stage(
     cfg:FinetuneConfig, # epochs, learning rate, folders
     model:Kronos, # trained in place
@@ -55,7 +55,8 @@ def predictor_stage(
         logits = net(*seen, use_teacher_forcing=True, s1_targets=targets[0])
         return sum(F.cross_entropy(l.transpose(1, 2), t, reduction='none').mean(1) for l, t in zip(logits, targets)) / 2
 
-    return Stage('basemodel', model, loss, error, cfg.training.basemodel_epochs, cfg.training.predictor_learning_rate, 3., cfg.model_paths.basemodel_best)
+    return Stage('basemodel', model, loss, error, cfg.training.basemodel_epochs, cfg.training.predictor_learning_rate, 3., cfg.model_paths.basemodel_best,
+                 tuple(tokenizer.state_dict().values()))
 
 def train_predictor(
     run:Run, # an open run
@@ -66,13 +67,14 @@ def train_predictor(
     check_pair(tokenizer, model)
     return fit(predictor_stage(run.cfg, model, tokenizer.to(run.accelerator.device).eval()), run)
 
-# %% ../nbs/34_finetune_base_model.ipynb #a34c670f
+# %% ../nbs/34_finetune_base_model.ipynb #60ba693d
 def finetune_base_model(
     config:str=None, # YAML file of the run; from Python also a dict of sections or a `FinetuneConfig`
-    set:Param('override a key, e.g. training.batch_size=8; may be given several times', action='append')=None
+    set:Param('override a key, e.g. training.batch_size=8; may be given several times', action='append')=None,
+    resume:str='auto' # auto goes on from the newest checkpoint, never starts anew, a folder goes on from that checkpoint
 ) -> StageResult:
     "Fine-tune the predictor (stage 2) on the tokenizer of stage 1."
-    with open_run(config, set) as run:
+    with open_run(config, set, resume) as run:
         return train_predictor(run, build_predictor(run.cfg), load_finetuned_tokenizer(run.cfg.model_paths.finetuned_tokenizer))
 
 # %% ../nbs/34_finetune_base_model.ipynb #6e741d38

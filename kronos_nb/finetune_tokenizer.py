@@ -41,13 +41,14 @@ def train_tokenizer(
     "Stage 1 within a run."
     return fit(tokenizer_stage(run.cfg, tokenizer), run)
 
-# %% ../nbs/33_finetune_tokenizer.ipynb #2985fc81
+# %% ../nbs/33_finetune_tokenizer.ipynb #22dd874e
 def finetune_tokenizer(
     config:str=None, # YAML file of the run; from Python also a dict of sections or a `FinetuneConfig`
-    set:Param('override a key, e.g. training.batch_size=8; may be given several times', action='append')=None
+    set:Param('override a key, e.g. training.batch_size=8; may be given several times', action='append')=None,
+    resume:str='auto' # auto goes on from the newest checkpoint, never starts anew, a folder goes on from that checkpoint
 ) -> StageResult:
     "Fine-tune the tokenizer (stage 1)."
-    with open_run(config, set) as run: return train_tokenizer(run, build_tokenizer(run.cfg))
+    with open_run(config, set, resume) as run: return train_tokenizer(run, build_tokenizer(run.cfg))
 
 # %% ../nbs/33_finetune_tokenizer.ipynb #57002240
 main = as_command(finetune_tokenizer)

@@ -114,21 +114,22 @@ def judge(
     with written_aside(cfg.model_paths.root/'scores.csv') as aside: scores.to_csv(aside, index_label='forecast')
     return scores, f'{len(origins)} forecasts of {cfg.data.predict_window} bars on the {dict(test="test", val="validation")[split]} split', figures
 
-# %% ../nbs/35_train_sequential.ipynb #2a83b296
+# %% ../nbs/35_train_sequential.ipynb #1b7fe840
 def train_sequential(
     config:str=None, # YAML file of the run; from Python also a dict of sections or a `FinetuneConfig`
     skip_existing:bool=False, # skip a stage whose best_model is there already
     skip_basemodel:bool=False, # stage 1 only
     skip_tokenizer:bool=False, # stage 2 only, with the tokenizer fine-tuned before
-    set:Param('override a key, e.g. training.batch_size=8; may be given several times', action='append')=None
+    set:Param('override a key, e.g. training.batch_size=8; may be given several times', action='append')=None,
+    resume:str='auto' # auto goes on from the newest checkpoints, never starts anew, a folder goes on from that checkpoint
 ) -> SequentialResult:
     "Fine-tune tokenizer and predictor, draw and score their forecasts."
     flags = {'experiment.skip_existing=true': skip_existing, 'experiment.train_basemodel=false': skip_basemodel, 'experiment.train_tokenizer=false': skip_tokenizer}
-    with open_run(config, [*(set or ()), *(k for k, v in flags.items() if v)]) as run:
+    with open_run(config, [*(set or ()), *(k for k, v in flags.items() if v)], resume) as run:
         cfg, paths, main_process = run.cfg, run.cfg.model_paths, run.accelerator.is_main_process
         def there(stage, folder):
             exists = cfg.experiment.skip_existing and (folder/'model.safetensors').exists()
-            if exists: log.info(f'{stage}: {folder} exists, and experiment.skip_existing is true: skipped; if that run was interrupted, delete the folder to train it again')
+            if exists: log.info(f'{stage}: {folder} exists, and experiment.skip_existing is true: skipped; to go on with an interrupted run, leave skip_existing out')
             return exists
         if not (cfg.experiment.train_tokenizer or cfg.experiment.train_basemodel): raise UserError('nothing to do: both stages are switched off')
         one = cfg.experiment.train_tokenizer and not there('tokenizer', paths.tokenizer_best)
