@@ -14,7 +14,7 @@ from .launch import seed_everything
 from .tokenizer import TOKENIZER_SIZES, KronosTokenizer, tokenizer_loss
 from .trainer import Run, Stage, StageResult, fit, open_run
 
-# %% ../nbs/33_finetune_tokenizer.ipynb #fc75d568
+# %% ../nbs/33_finetune_tokenizer.ipynb #54af7f34
 def build_tokenizer(
     cfg:FinetuneConfig # `experiment.pre_trained_tokenizer`, `model_paths.pretrained_tokenizer`, `architecture.tokenizer`
 ) -> KronosTokenizer:
@@ -32,7 +32,7 @@ def tokenizer_stage(
     def error(model, batch):
         (_, full), *_ = model(batch.x)
         return (full - batch.x).square().mean((1, 2))
-    return Stage('tokenizer', tokenizer, loss, error, cfg.training.tokenizer_epochs, cfg.training.tokenizer_learning_rate, 2., cfg.model_paths.tokenizer_best)
+    return Stage('tokenizer', tokenizer, loss, error, cfg.training.tokenizer_epochs, cfg.training.tokenizer_learning_rate, 2., cfg.model_paths.tokenizer_best, tuple(cfg.training.freeze_tokenizer))
 
 def train_tokenizer(
     run:Run, # an open run

@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['log', 'choose_backend', 'choose_precision', 'make_accelerator', 'tracker_names', 'run_log', 'seed_everything',
-           'StopSignals', 'leave', 'launch', 'describe_process']
+           'StopSignals', 'leave', 'share_arrays', 'launch', 'describe_process']
 
-# %% ../nbs/30_launch.ipynb #ad18e6ad
+# %% ../nbs/30_launch.ipynb #63df8477
 import ctypes, logging, logging.handlers, os, signal, sys, threading
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
-from accelerate.utils import set_seed
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object, set_seed
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tqdm.auto import tqdm
 
@@ -22,7 +25,7 @@ from .config import FinetuneConfig, UserError, load_config
 
 log = logging.getLogger('kronos_nb')
 
-# %% ../nbs/30_launch.ipynb #d4375fcc
+# %% ../nbs/30_launch.ipynb #85b6c20b
 def choose_backend(
     cfg:FinetuneConfig, # `distributed.backend`
     cuda:bool # will the processes compute on CUDA devices?
@@ -65,6 +68,7 @@ def make_accelerator(
         log.info('distributed.use_ddp is true, but this is a single process: start with torchrun --standalone --nproc_per_node=N -m kronos_nb.train_sequential')
     if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux': # a torchrun that is killed must not leave its workers writing
         ctypes.CDLL(None).prctl(1, signal.SIGKILL) # PR_SET_PDEATHSIG
+    AcceleratorState._reset_state(world == 1) # a notebook may choose another device or precision than in the run before
     acc = Accelerator(cpu=not cfg.device.use_cuda or (world > 1 and not cuda), # several processes without CUDA are CPU processes
                       mixed_precision=precision, log_with=trackers or None, project_dir=str(cfg.model_paths.logs),
                       kwargs_handlers=[InitProcessGroupKwargs(backend=choose_backend(cfg, cuda))] if world > 1 else [])
@@ -147,6 +151,25 @@ def leave(
     "End as a process does that the signal has ended."
     if number == signal.SIGINT: raise KeyboardInterrupt
     raise SystemExit(128 + number)
+
+# %% ../nbs/30_launch.ipynb #81887ff7
+def share_arrays(
+    make, # () -> (dict of arrays, anything that can be pickled); called in one process of each machine
+    acc:Accelerator
+) -> tuple[dict, object]: # what `make` returned; in the other processes its arrays are mapped from the same memory
+    "Make large arrays once per machine."
+    if acc.num_processes == 1: return make()
+    with TemporaryDirectory() as folder: # of this process; only that of the first on each machine is used
+        if acc.is_local_main_process:
+            arrays, rest = make()
+            try:
+                for name, a in arrays.items(): np.save(Path(folder)/f'{name}.npy', a)
+            except OSError as e: raise UserError(f'{folder}: the bars could not be handed to the other processes: {e.strerror or e}; make room there, or set TMPDIR to another folder') from e
+        made = gather_object([(folder, list(arrays), rest) if acc.is_local_main_process else None])
+        source, names, rest = made[acc.process_index - acc.local_process_index]
+        mapped = {n: np.load(Path(source)/f'{n}.npy', mmap_mode='r') for n in names}
+        acc.wait_for_everyone()
+    return mapped, rest
 
 # %% ../nbs/30_launch.ipynb #0865ff8c
 def launch(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'main', 'bars_frame', 'draw_forecasts', 'SequentialResult', 'verdict', 'judge', 'train_sequential']
 
-# %% ../nbs/35_train_sequential.ipynb #ea7e3b10
+# %% ../nbs/35_train_sequential.ipynb #fc334b3b
 import logging, re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +15,15 @@ import pandas as pd
 from fastcore.script import Param
 
 from .config import UserError, as_command, written_aside
-from .finetune_base_model import build_predictor, load_finetuned_tokenizer, train_predictor
-from .finetune_tokenizer import build_tokenizer, train_tokenizer
+from .finetune_base_model import build_predictor, load_finetuned_tokenizer, predictor_stage, train_predictor
+from .finetune_tokenizer import build_tokenizer, tokenizer_stage, train_tokenizer
 from .forecast import KronosPredictor
 from .klines import BAR_COLS
 from .model import Kronos, check_pair
 from .plot import plot_candles, plot_forecast, plot_losses
 from .score import HeldOut, evenly, forecast_held_out, forecast_origins, held_out_split, score_table
 from .tokenizer import KronosTokenizer
-from .trainer import Run, StageResult, open_run
+from .trainer import Run, StageResult, describe_stage, open_run
 from .windows import BarStore
 
 log = logging.getLogger('kronos_nb')
@@ -114,15 +114,16 @@ def judge(
     with written_aside(cfg.model_paths.root/'scores.csv') as aside: scores.to_csv(aside, index_label='forecast')
     return scores, f'{len(origins)} forecasts of {cfg.data.predict_window} bars on the {dict(test="test", val="validation")[split]} split', figures
 
-# %% ../nbs/35_train_sequential.ipynb #1b7fe840
+# %% ../nbs/35_train_sequential.ipynb #3e7d6436
 def train_sequential(
     config:str=None, # YAML file of the run; from Python also a dict of sections or a `FinetuneConfig`
     skip_existing:bool=False, # skip a stage whose best_model is there already
     skip_basemodel:bool=False, # stage 1 only
     skip_tokenizer:bool=False, # stage 2 only, with the tokenizer fine-tuned before
     set:Param('override a key, e.g. training.batch_size=8; may be given several times', action='append')=None,
-    resume:str='auto' # auto goes on from the newest checkpoints, never starts anew, a folder goes on from that checkpoint
-) -> SequentialResult:
+    resume:str='auto', # auto goes on from the newest checkpoints, never starts anew, a folder goes on from that checkpoint
+    dry_run:bool=False # only say what would be done: parameters, windows, steps, memory, files
+) -> SequentialResult: # or a text, if nothing was to be done but that
     "Fine-tune tokenizer and predictor, draw and score their forecasts."
     flags = {'experiment.skip_existing=true': skip_existing, 'experiment.train_basemodel=false': skip_basemodel, 'experiment.train_tokenizer=false': skip_tokenizer}
     with open_run(config, [*(set or ()), *(k for k, v in flags.items() if v)], resume) as run:
@@ -139,6 +140,9 @@ def train_sequential(
         tokenizer = build_tokenizer(cfg) if one else load_finetuned_tokenizer(source) if two else None
         model = build_predictor(cfg) if two else None # before stage 1 starts: a mistake here should not cost an hour
         if one and two: check_pair(tokenizer, model)
+        if dry_run:
+            stages = [tokenizer_stage(cfg, tokenizer)] * one + ([predictor_stage(cfg, model, tokenizer.to(run.accelerator.device))] if two else [])
+            return '\n'.join(line for s in stages for line in (s.name, *(f'  {k}: {v}' for k, v in describe_stage(s, run).items()))) or 'every stage is there already: nothing would be done'
 
         run.begin()
         first = train_tokenizer(run, tokenizer) if one else StageResult(paths.tokenizer_best, None, None, pd.DataFrame()) if cfg.experiment.train_tokenizer else None

@@ -115,3 +115,9 @@ def test_a_disk_that_fills(tmp_path):
     assert sorted((tmp_path/'experiments/small/tokenizer/checkpoints').glob('step-*')) == before
     code, said = finish(start(path))
     assert code == 0 and 'going on from' in said, said
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    result = run('-m', 'kronos_nb.train_sequential', '--config', config(tmp_path), '--dry-run')
+    assert result.returncode == 0 and 'memory per process' in result.stdout and 'basemodel' in result.stdout, result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ['small.yaml']
