@@ -86,7 +86,7 @@ def set_rng_state(
     random.setstate((version, tuple(keys), gauss)); np.random.set_state(tuple(state['numpy'])); torch.set_rng_state(state['torch'])
     if state['cuda'] is not None and torch.cuda.is_available(): torch.cuda.set_rng_state(state['cuda'])
 
-# %% ../nbs/31_checkpoint.ipynb #5a96dda3
+# %% ../nbs/31_checkpoint.ipynb #401cd8eb
 def digest(
     *arrays # tensors, arrays or bytes
 ) -> str:
@@ -107,6 +107,7 @@ def _sync_folder(folder):
         try: os.fsync(fd)
         finally: os.close(fd)
 
+# %% ../nbs/31_checkpoint.ipynb #6fe5de99
 class Checkpoints:
     "The checkpoints of a stage."
     def __init__(self,

@@ -195,7 +195,7 @@ def train_step(
     opt.zero_grad(set_to_none=True)
     return total, norm
 
-# %% ../nbs/32_trainer.ipynb #b892c22a
+# %% ../nbs/32_trainer.ipynb #0aeadd3b
 @dataclass
 class Progress:
     "How far a stage has come."
@@ -221,6 +221,7 @@ def run_identity(
         'the bars in data.data_path': digest(run.store.bars, run.store.stamps),
         'the starting weights (architecture, model_paths)': digest(*stage.model.state_dict().values()), 'the tokenizer': digest(*stage.given)}
 
+# %% ../nbs/32_trainer.ipynb #f09ebf0e
 def save_progress(
     at:Progress, losses:list[torch.Tensor], # since the last log line
     stage:Stage, run:Run, saved:Checkpoints,
@@ -232,7 +233,7 @@ def save_progress(
     acc = run.accelerator
     ranks = gather_object([dict(rng=rng_state(), losses=[l.detach().cpu() for l in losses])])
     if acc.is_main_process:
-        saved.save(step, acc.unwrap_model(stage.model, keep_torch_compile=False), dict(progress=asdict(at), ranks=ranks, optimizer=opt.state_dict(), schedule=schedule.state_dict(),
+        saved.save(step, acc.unwrap_model(stage.model), dict(progress=asdict(at), ranks=ranks, optimizer=opt.state_dict(), schedule=schedule.state_dict(),
                    scaler=acc.scaler.state_dict() if acc.scaler is not None else None), identity)
         write_metrics(run.cfg.model_paths.logs/'metrics.csv', stage.name, at.rows)
         write_metrics(run.cfg.model_paths.logs/'speed.csv', stage.name, at.speeds, SPEED)
@@ -261,13 +262,13 @@ def restore(
     "Put everything back where it was."
     (_, weights, state), acc = found, run.accelerator
     mine = state['ranks'][acc.process_index]
-    acc.unwrap_model(stage.model, keep_torch_compile=False).load_state_dict(weights)
+    acc.unwrap_model(stage.model).load_state_dict(weights)
     opt.load_state_dict(state['optimizer']); schedule.load_state_dict(state['schedule'])
     if acc.scaler is not None: acc.scaler.load_state_dict(state['scaler'])
     set_rng_state(mine['rng'])
     return Progress(**state['progress']), [l.to(acc.device) for l in mine['losses']]
 
-# %% ../nbs/32_trainer.ipynb #fc4b56df
+# %% ../nbs/32_trainer.ipynb #f4784330
 def out_of_patience(
     losses:list[float], # validation losses, one per epoch
     patience:int|None, # epochs; None never ends
@@ -278,6 +279,7 @@ def out_of_patience(
     for loss in losses: best, since = (loss, 0) if loss < best - min_delta else (best, since + 1)
     return bool(patience) and since >= patience
 
+# %% ../nbs/32_trainer.ipynb #7c71a905
 def fit(
     stage:Stage, # what to train
     run:Run # where, and on what
@@ -308,19 +310,20 @@ def fit(
                 _train_epoch(stage, run, plan, opt, schedule, at, losses, bar, signals, save)
                 _end_epoch(stage, run, plan, at)
                 save()
-                if not over() and (number := signals.agreed(acc)): _stop(number, stage, saved)
+                if not over() and (number := signals.agreed(acc)): _stop(number, stage)
     finally: bar.close()
     if at.best_epoch is None: raise UserError(f'{stage.name}: the validation loss was never a number, so no model was saved; lower the learning rate')
     if at.epoch <= stage.epochs: log.info(f'{stage.name}: no better validation loss in {t.patience} epochs: ended early')
-    stage.model = acc.unwrap_model(stage.model, keep_torch_compile=False)
+    stage.model = acc.unwrap_model(stage.model)
     seconds = time.perf_counter() - t0
     log.info(f'{stage.name}: finished in {seconds:.0f} s; best validation loss {at.best:.5f} (epoch {at.best_epoch})')
     return StageResult(stage.folder, at.best, at.best_epoch, pd.DataFrame(at.rows, columns=METRICS), seconds)
 
-def _stop(number, stage, saved):
-    log.info(f'{stage.name}: stopped by {signal.Signals(number).name}; everything is in {saved.folder}: run the same command again to go on')
+def _stop(number, stage):
+    log.info(f'{stage.name}: stopped by {signal.Signals(number).name}; everything is in {stage.checkpoints}: run the same command again to go on')
     leave(number)
 
+# %% ../nbs/32_trainer.ipynb #58d4e564
 def _end_epoch(stage, run, plan, at):
     "Judge the model, keep it if it is the best, and move on to the next epoch."
     acc, val = run.accelerator, validate(stage, run)
@@ -329,7 +332,7 @@ def _end_epoch(stage, run, plan, at):
     if better: at.best, at.best_epoch = val, at.epoch
     log.info(f'{stage.name}: epoch {at.epoch}/{stage.epochs} validation loss {val:.5f}' + (', the best so far: saved' if better else f' (best {at.best:.5f} in epoch {at.best_epoch})'))
     acc.log({f'{stage.name}/val_loss': val}, step=at.epoch * plan.steps)
-    if better and acc.is_main_process: save_model(acc.unwrap_model(stage.model, keep_torch_compile=False), stage.folder)
+    if better and acc.is_main_process: save_model(acc.unwrap_model(stage.model), stage.folder)
     at.epoch, at.done = at.epoch + 1, 0
 
 def _train_epoch(stage, run, plan, opt, schedule, at, losses, bar, signals, save):
@@ -359,9 +362,9 @@ def _train_epoch(stage, run, plan, opt, schedule, at, losses, bar, signals, save
             since, first = time.perf_counter(), at.done
         number = signals.agreed(acc)
         if number or (step % t.save_every == 0 and at.done < plan.steps): save()
-        if number: _stop(number, stage, Checkpoints(stage.checkpoints))
+        if number: _stop(number, stage)
 
-# %% ../nbs/32_trainer.ipynb #46ff0ff4
+# %% ../nbs/32_trainer.ipynb #927cf708
 def describe_stage(
     stage:Stage, # with the model it would start from
     run:Run
@@ -373,11 +376,10 @@ def describe_stage(
     def keep(t):
         kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
-    weights = {p.untyped_storage().data_ptr() for m in (stage.model,) for p in [*m.parameters(), *m.buffers()]}
     before = rng_state()
     model = stage.model.to(acc.device).train()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), acc.autocast(): loss = stage.loss(model, gather(run.store, plan.starts[:1]).to(acc.device))
-    weights |= {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+    weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     activations = sum(n for at, n in kept.items() if at not in weights)
     del loss
     set_rng_state(before)

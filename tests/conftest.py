@@ -1,5 +1,5 @@
 "What the tests share: a small configuration, and commands run as a user runs them."
-import os, subprocess, sys
+import os, socket, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,12 @@ def run(*args, cwd=None, **env):
     "Run a command with this Python; its result, with stdout and stderr as text."
     args = [sys.executable, *map(str, args)]
     return subprocess.run(args, cwd=cwd, env=os.environ | dict(PYTHONPATH=str(ROOT)) | env, capture_output=True, text=True, timeout=300)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('localhost', 0))
+        return s.getsockname()[1]
 
 
 @pytest.fixture(scope='session')

@@ -1,13 +1,12 @@
 "The commands as the README has them: folders, flags, mistakes, several processes."
 import re
-import socket
 from configparser import ConfigParser
 from importlib import import_module
 
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, run, small_config
+from conftest import ROOT, free_port, run, small_config
 
 from kronos_nb.model import Kronos
 from kronos_nb.tokenizer import KronosTokenizer
@@ -89,12 +88,6 @@ def test_mistakes_are_sentences(tmp_path, module, change, words):
     assert 'Traceback' not in result.stderr
     assert all(w in result.stderr for w in words), result.stderr
     assert [p.name for p in tmp_path.iterdir()] == ['small.yaml'], 'nothing is written'
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('localhost', 0))
-        return s.getsockname()[1]
 
 
 def test_two_processes_train_what_one_trains(tmp_path):

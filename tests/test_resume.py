@@ -1,10 +1,10 @@
 "Runs that are killed, stopped or find their disk full, beside runs that are left alone."
-import os, random, re, signal, socket, subprocess, sys, time
+import os, random, re, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, run, small_config
+from conftest import ROOT, free_port, run, small_config
 
 FILES = ('tokenizer/best_model/model.safetensors', 'basemodel/best_model/model.safetensors', 'logs/metrics.csv')
 DROPOUT = dict(ffn_dropout_p=.1, attn_dropout_p=.1, resid_dropout_p=.1)
@@ -19,10 +19,7 @@ def config(folder, **training):
 
 def start(path, processes=1, *args):
     "Start the sequential command, which can then be killed."
-    with socket.socket() as s:
-        s.bind(('localhost', 0))
-        port = s.getsockname()[1]
-    prefix = [] if processes == 1 else ['-m', 'torch.distributed.run', '--nnodes=1', f'--nproc_per_node={processes}', f'--master_port={port}']
+    prefix = [] if processes == 1 else ['-m', 'torch.distributed.run', '--nnodes=1', f'--nproc_per_node={processes}', f'--master_port={free_port()}']
     env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', DIST_BACKEND='gloo')
     return subprocess.Popen([sys.executable, *prefix, '-m', 'kronos_nb.train_sequential', '--config', str(path), *args], env=env,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
