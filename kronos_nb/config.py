@@ -131,7 +131,7 @@ class DataConfig(Section):
         return (f'the {split} split is too short: {symbol}, the longest symbol, has {bars} bars in it, and a window needs {self.window} (lookback_window '
                 f'{self.lookback_window} + predict_window {self.predict_window} + 1); give more bars, a larger {ratio} (now {getattr(self, ratio):g}) or shorter windows')
 
-# %% ../nbs/00_config.ipynb #0f5d963b
+# %% ../nbs/00_config.ipynb #7a0936ce
 class TrainingConfig(Section):
     "How long, how fast, how reproducibly."
     epochs: int | None = Field(None, gt=0, description='sets both stages where they are not set themselves')
@@ -152,6 +152,9 @@ class TrainingConfig(Section):
     keep_checkpoints: int = Field(2, gt=0, description='how many of the newest checkpoints to keep; the best model is kept apart from them (new here)')
     freeze_tokenizer: Patterns = Field([], description='parameters of the tokenizer to leave as they are: names with wildcards, e.g. encoder.* (new here)')
     freeze_predictor: Patterns = Field([], description='parameters of the predictor to leave as they are, e.g. embedding.*, transformer.[0-3].* (new here)')
+    lora_rank: int | None = Field(None, gt=0, description='stage 2 trains low-rank adapters of this rank instead of the weights, merged when saved; needs the package peft; default: all weights (new here)')
+    lora_alpha: float | None = Field(None, gt=0, description='the adapters count alpha / rank times; default twice the rank (new here)')
+    lora_targets: Patterns = Field(['q_proj', 'k_proj', 'v_proj', 'out_proj'], description='the linear layers that get adapters: ends of their names (new here)')
     patience: int | None = Field(None, gt=0, description='end a stage after so many epochs without a better validation loss; default never (new here)')
     min_delta: float = Field(0.0, ge=0, description='how much lower than the best a validation loss must be to count for `patience` (new here)')
     mixed_precision: Literal['auto', 'no', 'bf16', 'fp16'] = Field('no', description='auto takes bf16 where the device multiplies it natively, and says why (new here)')

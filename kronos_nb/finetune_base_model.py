@@ -35,7 +35,7 @@ def load_finetuned_tokenizer(
                                            'or set model_paths.finetuned_tokenizer to a folder or hub id') from e
     return tokenizer.requires_grad_(False)
 
-# %% ../nbs/34_finetune_base_model.ipynb #bab4a014
+# %% ../nbs/34_finetune_base_model.ipynb #e33f9387
 def predictor_stage(
     cfg:FinetuneConfig, # epochs, learning rate, folders
     model:Kronos, # trained in place
@@ -55,8 +55,10 @@ def predictor_stage(
         logits = net(*seen, use_teacher_forcing=True, s1_targets=targets[0])
         return sum(F.cross_entropy(l.transpose(1, 2), t, reduction='none').mean(1) for l, t in zip(logits, targets)) / 2
 
+    t = cfg.training
+    lora = dict(r=t.lora_rank, lora_alpha=t.lora_alpha or 2*t.lora_rank, target_modules=t.lora_targets) if t.lora_rank else None
     return Stage('basemodel', model, loss, error, cfg.training.basemodel_epochs, cfg.training.predictor_learning_rate, 3., cfg.model_paths.basemodel_best,
-                 tuple(cfg.training.freeze_predictor), tuple(tokenizer.state_dict().values()))
+                 tuple(cfg.training.freeze_predictor), lora, tuple(tokenizer.state_dict().values()))
 
 def train_predictor(
     run:Run, # an open run

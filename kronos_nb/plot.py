@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLUE', 'VERMILION', 'GREEN', 'INK', 'GREY', 'BANDS', 'CANDLES', 'Picture', 'date_ticks', 'plot_forecast',
-           'plot_candles', 'plotly_forecast', 'plot_losses']
+           'plot_candles', 'plotly_forecast', 'plot_losses', 'plot_learning_rates']
 
 # %% ../nbs/04_plot.ipynb #5bea0caa
 import warnings
@@ -325,4 +325,23 @@ def plot_losses(
     fig, axes = _picture(title, 4.7*max(len(stages), 1.3), 5, nrows=3, ncols=len(stages), sharex='col', height_ratios=[3.5, 1, 1])
     for column, stage in zip(axes.T, stages): _stage_panels(column, df[df['stage'] == stage], stage)
     for column in axes.T: fig.align_ylabels(column)
+    return _finish(fig, path)
+
+# %% ../nbs/04_plot.ipynb #ad9aaf4e
+def plot_learning_rates(
+    table:pd.DataFrame, # columns learning_rate, loss and smoothed, a row per step
+    mark:float|None=None, # a learning rate to point out
+    title:str|None=None,
+    path=None # PNG to save
+) -> Figure:
+    "Draw the sweep of a learning-rate finder."
+    fig, axes = _picture(title, 6.5, 3.6)
+    ax = axes.flat[0]
+    ax.plot(table.learning_rate, table.loss, color=GREY, lw=1, alpha=.7, label='loss')
+    ax.plot(table.learning_rate, table.smoothed, color=BLUE, lw=1.8, label='smoothed')
+    if mark:
+        ax.axvline(mark, color=VERMILION, lw=1.2, ls='--', label=f'{mark:.1e}: falls fastest')
+    low, high = table.smoothed.min(), table.smoothed.iloc[:max(3, len(table)//4)].max()
+    ax.set(xscale='log', xlabel='Learning rate', ylabel='Loss', ylim=(low - .15*(high - low), high + .6*(high - low)) if high > low else None)
+    ax.legend(frameon=False, fontsize=9)
     return _finish(fig, path)

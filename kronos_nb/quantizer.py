@@ -11,12 +11,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-# %% ../nbs/11_quantizer.ipynb #52baf61f
+# %% ../nbs/11_quantizer.ipynb #5faeb625
 def bits_to_indices(
     bits:torch.Tensor # (..., n) of any numbers; positive counts as 1
 ) -> torch.Tensor: # (...) int64
     "The integers whose binary digits, least significant first, are the signs of `bits`."
-    return ((bits > 0) << torch.arange(bits.shape[-1], device=bits.device)).sum(-1)
+    return ((bits > 0).long() << torch.arange(bits.shape[-1], device=bits.device)).sum(-1)
 
 def indices_to_bits(
     indices:torch.Tensor, # (...) int64

@@ -19,7 +19,7 @@ _published = dict(d_in=6, d_model=256, n_heads=4, ff_dim=512, n_enc_layers=4, n_
 
 TOKENIZER_SIZES = {'2k': _published, 'base': _published} # constructor arguments of the published tokenizers
 
-# %% ../nbs/12_tokenizer.ipynb #5b4076cc
+# %% ../nbs/12_tokenizer.ipynb #59834efb
 class KronosTokenizer(nn.Module, HubModel):
     "Turns windows of normalised bars into pairs of tokens and back."
     def __init__(self,
@@ -44,7 +44,7 @@ class KronosTokenizer(nn.Module, HubModel):
         self.tokenizer = BSQuantizer(s1_bits, s2_bits, beta, gamma0, gamma, zeta, group_size)
 
     def to_bits(self, x): # (B, T, d_in) -> (B, T, bits), before the signs are taken
-        x = self.embed(x)
+        x = self.embed(x.to(self.embed.weight.dtype))
         for block in self.encoder: x = block(x)
         return self.quant_embed(x)
 
@@ -76,12 +76,13 @@ class KronosTokenizer(nn.Module, HubModel):
         bits = torch.cat([indices_to_bits(i, k) for i, k in zip(ids, n)], -1) if half else indices_to_bits(ids, sum(n))
         return self.post_quant_embed(bits.type_as(self.head.weight) * self.tokenizer.bsq.scale)
 
-# %% ../nbs/12_tokenizer.ipynb #5c7cf33b
+# %% ../nbs/12_tokenizer.ipynb #1c53a980
 def tokenizer_loss(
     output, # what `KronosTokenizer.forward` returned for x
     x:torch.Tensor # (B, T, d_in): the bars it was given
 ) -> tuple[torch.Tensor, torch.Tensor]: # (training loss, mean squared error of the full picture)
     "The loss to train on, and the error to judge by."
     (coarse, full), bsq, *_ = output
+    x = x.to(torch.promote_types(x.dtype, full.dtype))
     mse = F.mse_loss(full, x)
     return (F.mse_loss(coarse, x) + mse + bsq) / 2, mse
