@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['possible_bars', 'Forecast', 'KronosPredictor']
 
-# %% ../nbs/21_forecast.ipynb #9bb58097
+# %% ../nbs/21_forecast.ipynb #c1a73f02
 import base64, zlib
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ import torch
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
+from .calibrate import Calibration
 from .config import UserError
 from .generate import decode_paths, draw_uniforms, generate
 from .klines import BAR_COLS, PRICE_COLS, complete_bars, future_timestamps, read_timestamps, time_features
@@ -62,7 +63,7 @@ def possible_bars(
     out[..., 4:] = paths[..., 4:].clip(min=0)
     return out
 
-# %% ../nbs/21_forecast.ipynb #d4dda0d3
+# %% ../nbs/21_forecast.ipynb #7ca513ee
 @dataclass(repr=False)
 class Forecast:
     "Sample paths of the bars to come, and what can be read from them."
@@ -70,6 +71,7 @@ class Forecast:
     timestamps:pd.DatetimeIndex # (horizon,) of the bars to come
     history:pd.DataFrame # the bars it was made from: `timestamps` and `BAR_COLS`
     name:str='' # of the series
+    calibration:Calibration|None=None # of the model's intervals, where it has been fitted
 
     def _table(self, values): return pd.DataFrame(values, columns=BAR_COLS, index=self.timestamps)
     def mean(self): # a frame of (horizon, 6)
@@ -79,19 +81,24 @@ class Forecast:
         "The median of every number over the paths."
         return self._table(np.median(self.paths, 0))
     def quantile(self,
-                 q:float): # between 0 and 1
+                 q:float, # between 0 and 1
+                 calibrated:bool=False): # widened to what held-out bars asked for?
         "The quantile of every number over the paths, a frame of (horizon, 6)."
         if not 0 <= q <= 1: raise UserError(f'the quantile {q} is not between 0 and 1')
-        return self._table(np.quantile(self.paths, q, axis=0))
+        if not calibrated: return self._table(np.quantile(self.paths, q, axis=0))
+        if self.calibration is None: raise UserError('this model has no calibration for its weights: run kronos_evaluate on its experiment first')
+        return self._table(self.calibration.quantile(self.paths, q))
     def interval(self,
-                 level:float=.9): # share of the paths inside, between 0 and 1
+                 level:float=.9, # share of the paths inside, between 0 and 1; calibrated, share of the truth
+                 calibrated:bool=False): # widened to what held-out bars asked for?
         "(lower, upper) frames of the central interval."
         if not 0 < level < 1: raise UserError(f'the level {level} is not between 0 and 1, e.g. 0.9')
-        return self.quantile((1 - level)/2), self.quantile((1 + level)/2)
+        return self.quantile((1 - level)/2, calibrated), self.quantile((1 + level)/2, calibrated)
     def frame(self,
-              quantiles=(.05, .25, .5, .75, .95)): # shown as close_q05 ... volume_q95
+              quantiles=(.05, .25, .5, .75, .95), # shown as close_q05 ... volume_q95
+              calibrated:bool=False): # are the quantiles?
         "One row per bar: the means under the bars' own names, so that it reads as K-lines, then the quantiles."
-        tables = [self.mean()] + [self.quantile(q).add_suffix(f'_q{100*q:02g}') for q in quantiles]
+        tables = [self.mean()] + [self.quantile(q, calibrated).add_suffix(f'_q{100*q:02g}') for q in quantiles]
         return pd.concat(tables, axis=1).rename_axis('timestamps').reset_index()
     def paths_frame(self): # (paths*horizon, 8)
         "Every bar of every path, in long form: path, timestamps, `BAR_COLS`."
@@ -138,7 +145,7 @@ def _repr_html_(self:Forecast):
     fan = base64.b64encode(self.plot()._repr_png_()).decode()
     return f'<p>{self!r}; median and 90 % interval</p>{table.to_html(max_rows=8, float_format="{:,.4g}".format)}<img src="data:image/png;base64,{fan}">'
 
-# %% ../nbs/21_forecast.ipynb #db15c164
+# %% ../nbs/21_forecast.ipynb #e1d08135
 class KronosPredictor:
     "Forecasts bars with a predictor and the tokenizer it was trained with."
     def __init__(self,
@@ -146,10 +153,11 @@ class KronosPredictor:
                  tokenizer, # the `KronosTokenizer` it was trained with
                  device=None, # default: CUDA or MPS if there is one, else the CPU
                  max_context:int=512, # longest context in bars (512 for the published models, 2048 for mini)
-                 clip:float=5): # z-scores are clipped to plus or minus this
+                 clip:float=5, # z-scores are clipped to plus or minus this
+                 calibration:Calibration|None=None): # of its intervals
         check_pair(tokenizer, model)
         if device is None: device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
-        self.device, self.max_context, self.clip = torch.device(device), max_context, clip
+        self.device, self.max_context, self.clip, self.calibration = torch.device(device), max_context, clip, calibration
         self.model, self.tokenizer = model.to(self.device).eval(), tokenizer.to(self.device).eval()
 
 # %% ../nbs/21_forecast.ipynb #06c96114
@@ -195,7 +203,7 @@ def sample_paths(self:KronosPredictor,
         out[b, p] = z * scale[b, None, None] + mean[b, None, None]
     return out if raw else possible_bars(out)
 
-# %% ../nbs/21_forecast.ipynb #2aa45198
+# %% ../nbs/21_forecast.ipynb #bc61ca0c
 @patch
 def predict_paths_batch(self:KronosPredictor,
                         dfs:list[pd.DataFrame], # histories, of equal length or not
@@ -224,7 +232,7 @@ def predict_paths_batch(self:KronosPredictor,
     stamps = [np.concatenate((time_features(past), time_features(future))) for _, past, future in series]
     paths = self.sample_paths([b for b, *_ in series], stamps, sample_count, T, top_k, top_p, seed, s2, window, raw, verbose)
     def frame(bars, past): return pd.DataFrame({'timestamps': past, **dict(zip(BAR_COLS, bars.T))})
-    return [Forecast(p, future, frame(bars, past), name) for p, (bars, past, future), name in zip(paths, series, names or ['']*len(dfs))]
+    return [Forecast(p, future, frame(bars, past), name, self.calibration) for p, (bars, past, future), name in zip(paths, series, names or ['']*len(dfs))]
 
 @patch
 def predict_paths(self:KronosPredictor,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['main', 'load_predictor', 'split_at', 'FileForecasts', 'forecast_files']
 
-# %% ../nbs/22_forecast_files.ipynb #f3000f72
+# %% ../nbs/22_forecast_files.ipynb #2a46931e
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from fastcore.script import Param
 
+from .calibrate import load_calibration
 from .config import UserError, as_command, load_config, written_aside
 from .forecast import Forecast, KronosPredictor
 from .klines import future_timestamps, load_klines, read_timestamps
 from .model import Kronos
 from .tokenizer import KronosTokenizer
 
-# %% ../nbs/22_forecast_files.ipynb #14d784ca
+# %% ../nbs/22_forecast_files.ipynb #5730e49e
 def load_predictor(
     model, # an experiment's folder, or a pair: predictor and tokenizer, each a folder of weights or a hub id
     device:str|None=None, # default: CUDA or MPS if there is one, else the CPU
@@ -36,9 +37,10 @@ def load_predictor(
         f'{folder}: no config.yaml here, so this is not the folder of an experiment; give one, or a predictor and a tokenizer (NeoQuasar/Kronos-small NeoQuasar/Kronos-Tokenizer-base)')
     cfg = load_config(folder/'config.yaml')
     own = folder/cfg.model_paths.tokenizer_save_name/'best_model' # the folder may have moved since
-    model = Kronos.from_pretrained(folder/cfg.model_paths.basemodel_save_name/'best_model')
+    best = folder/cfg.model_paths.basemodel_save_name/'best_model'
+    model = Kronos.from_pretrained(best)
     tokenizer = KronosTokenizer.from_pretrained(own if own.is_dir() else cfg.model_paths.finetuned_tokenizer)
-    return KronosPredictor(model, tokenizer, device, max_context or cfg.data.max_context, cfg.data.clip), cfg.data.lookback_window, cfg.data.predict_window
+    return KronosPredictor(model, tokenizer, device, max_context or cfg.data.max_context, cfg.data.clip, load_calibration(best)), cfg.data.lookback_window, cfg.data.predict_window
 
 # %% ../nbs/22_forecast_files.ipynb #c91fc6b6
 def split_at(
@@ -83,7 +85,7 @@ def _draw(forecast, truth, path):
     else: forecast.plot(truth, path=path)
     return path
 
-# %% ../nbs/22_forecast_files.ipynb #dab0eabb
+# %% ../nbs/22_forecast_files.ipynb #6e2a4a8b
 def forecast_files(
     model:Param('an experiment folder, or a predictor and a tokenizer (folders of weights or hub ids)', str, nargs='+', opt=True)=None,
     data:Param('CSV or Parquet file, folder or glob; several symbols are forecast together', str)=None,
@@ -102,6 +104,7 @@ def forecast_files(
     window:str='roll', # when the context is full: roll or recompute
     calendar:str=None, # exchange whose holidays to skip, e.g. XHKG (needs exchange_calendars)
     max_context:int=None, # longest context in bars (default: the experiment's, or 512)
+    calibrated:bool=False, # quantiles as calibrated on held-out bars by kronos_evaluate
     device:str=None # cpu, cuda, ... (default: the best there is)
 ) -> FileForecasts:
     "Forecast K-line files: quantiles to a table, fans to pictures, every path to Parquet."
@@ -113,6 +116,7 @@ def forecast_files(
         if path and not str(path).lower().endswith(known): raise UserError(f'--{name} {path}: the name must end in {" or ".join(known)}')
     klines = load_klines(data)
     predictor, trained_lookback, trained_horizon = load_predictor(model, device, max_context)
+    if calibrated and not predictor.calibration: raise UserError('--calibrated: this model has no calibration for its weights: run kronos_evaluate on its experiment first')
     horizon = horizon or trained_horizon or 24
     if horizon >= predictor.max_context: raise UserError(f'--horizon {horizon} leaves no room for a history in a context of {predictor.max_context} bars: take fewer')
     lookback = lookback or trained_lookback or predictor.max_context
@@ -122,7 +126,7 @@ def forecast_files(
     forecasts, written = dict(zip(parts, done)), []
     def together(tables): # one table, with a column for the symbol where there are several
         return pd.concat([t if len(forecasts) == 1 else t.assign(symbol=s)[['symbol', *t.columns]] for s, t in tables], ignore_index=True)
-    if out: written.append(_write(together((s, f.frame()) for s, f in forecasts.items()), out))
+    if out: written.append(_write(together((s, f.frame(calibrated=calibrated)) for s, f in forecasts.items()), out))
     if paths_out: written.append(_write(together((s, f.paths_frame()) for s, f in forecasts.items()), paths_out))
     if plot:
         plot = Path(plot)
