@@ -92,7 +92,7 @@ def require_windows(
             raise UserError(f'data: {store.cfg.too_short(name, longest, rows[longest])}')
         if short: log.info(f"{name}: {len(short)} of {len(rows)} symbols have fewer than {need} bars in this split and give no window: {', '.join(short[:8])}{', ...' if len(short) > 8 else ''}")
 
-# %% ../nbs/02_windows.ipynb #8e62390f
+# %% ../nbs/02_windows.ipynb #2b541b14
 @dataclass
 class Batch:
     "Windows as the models take them."
@@ -106,10 +106,11 @@ def gather(
     starts:np.ndarray # (B,) first rows
 ) -> Batch: # of `store.cfg.window` bars each
     "The windows beginning at `starts`, normalised by their lookback part."
-    rows = np.asarray(starts)[:, None] + np.arange(store.cfg.window)
-    x = store.bars[rows]
+    rows = np.arange(store.cfg.window)[:, None] + np.asarray(starts)
+    x = np.take(store.bars, rows, 0).swapaxes(0, 1) # in memory bar by bar, so that statistics run along rows of B x 6 numbers
     x = normalise(x, *lookback_stats(x[:, :store.cfg.lookback_window]), store.cfg.clip)
-    return Batch(torch.from_numpy(x), torch.from_numpy(store.stamps[rows].astype(np.int64)))
+    stamps = np.stack([store.stamps[a:a + store.cfg.window] for a in starts])
+    return Batch(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(stamps.astype(np.int64)))
 
 # %% ../nbs/02_windows.ipynb #6a7ee9e3
 @dataclass
