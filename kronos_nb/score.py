@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['forecast_origins', 'evenly', 'held_out_split', 'HeldOut', 'forecast_held_out', 'random_walk', 'score_paths',
-           'score_table']
+           'score_table', 'crps_in_time']
 
 # %% ../nbs/23_score.ipynb #6081b91c
 from dataclasses import dataclass
@@ -105,3 +105,17 @@ def score_table(
     table = pd.DataFrame({k: score_paths(v, truth, last) for k, v in rows.items()}).T
     table.loc['last value', '90 % interval covers, %'] = np.nan # a point has no interval
     return table
+
+# %% ../nbs/23_score.ipynb #6d9f49cf
+def crps_in_time(
+    held:HeldOut, # forecasts and what happened
+    store:BarStore, # the data
+    seed:int=0 # of the random walk's paths
+) -> tuple[np.ndarray, np.ndarray, int]: # (Kronos's, the random walk's, how many neighbours' targets overlap); each (moments,)
+    "Mean CRPS of the close at every moment, relative to the last close."
+    close, (n, p, horizon) = BAR_COLS.index('close'), held.paths.shape[:3]
+    history, truth, paths = (a[..., close].astype(float) for a in (held.history, held.truth, held.paths))
+    moments, at = np.unique(store.timestamps[held.origins], return_inverse=True)
+    def errors(x): return np.bincount(at, (crps_ensemble(truth, np.moveaxis(x, 1, -1)) / history[:, -1:]).mean(1)) / np.bincount(at)
+    gaps = np.diff(held.origins)
+    return errors(paths), errors(random_walk(history, horizon, p, seed)), int(np.ceil(horizon * len(moments) / max(1, n * np.median(gaps)))) if n > 1 else 1

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'main', 'bars_frame', 'draw_forecasts', 'SequentialResult', 'verdict', 'judge', 'train_sequential']
 
-# %% ../nbs/35_train_sequential.ipynb #fc334b3b
+# %% ../nbs/35_train_sequential.ipynb #9c69b9e9
 import logging, re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,8 @@ from .forecast import KronosPredictor
 from .klines import BAR_COLS
 from .model import Kronos, check_pair
 from .plot import plot_candles, plot_forecast, plot_losses
-from .score import HeldOut, evenly, forecast_held_out, forecast_origins, held_out_split, score_table
+from .score import HeldOut, crps_in_time, evenly, forecast_held_out, forecast_origins, held_out_split, score_table
+from .skill import in_words, skill
 from .tokenizer import KronosTokenizer
 from .trainer import Run, StageResult, describe_stage, open_run
 from .windows import BarStore
@@ -60,7 +61,7 @@ def draw_forecasts(
                      forecast=horizon, title=f'{symbol}: the sample path that ends in the middle, after its history', path=files[-1])
     return files
 
-# %% ../nbs/35_train_sequential.ipynb #5d8b9d0a
+# %% ../nbs/35_train_sequential.ipynb #e5e3e1f0
 @dataclass
 class SequentialResult:
     "What a run left behind; printed, it is the summary."
@@ -69,6 +70,7 @@ class SequentialResult:
     basemodel:StageResult|None # stage 2
     scores:pd.DataFrame|None=None # the forecast beside the baselines
     scored_on:str='' # in words: which forecasts
+    verdict:str='' # what the scores say
     figures:list[Path]=field(default_factory=list)
 
     def __str__(self):
@@ -79,42 +81,42 @@ class SequentialResult:
         names = [f.name for f in self.figures]
         if names: lines += [f'  figures    {self.figures[0].parent}/', *(f'             - {n}' for n in names)]
         if self.scores is not None: lines += ['', f'Closing price, {self.scored_on}, in per cent of the last known close (lower is better):', '',
-                                              *('  ' + l for l in self.scores.round(3).to_string(na_rep='').splitlines()), '', verdict(self.scores)]
+                                              *('  ' + l for l in self.scores.round(3).to_string(na_rep='').splitlines()), '', self.verdict]
         return '\n'.join(lines)
 
 def verdict(
-    scores:pd.DataFrame # from `score_table`
+    ours:np.ndarray, walk:np.ndarray, # errors of Kronos and of the random walk in order of time, from `crps_in_time`
+    overlap:int=1 # neighbours whose targets share bars
 ) -> str:
-    "What the table says, in a sentence."
-    ours, walk = (scores.loc[k, 'CRPS, %'] for k in (scores.index[0], scores.index[2]))
-    if not walk > 0: return 'The random walk makes no error here: the prices do not move, and there is nothing to forecast.'
-    return (f"Kronos's CRPS is {abs(1 - ours/walk):.1%} {'lower' if ours < walk else 'higher'} than the random walk's"
-            + ('. These are forecasts of overlapping futures of few symbols: a small lead may be luck.' if ours < walk
-               else ': by this measure the forecasts do not beat a model that knows nothing but the volatility.'))
+    "What the scores say, in a sentence."
+    if not walk.mean() > 0: return 'The random walk makes no error here: the prices do not move, and there is nothing to forecast.'
+    s, low, high = skill(ours, walk, overlap)
+    return f"Kronos's CRPS is {abs(s):.1%} {'lower' if s > 0 else 'higher'} than the random walk's (95 % interval of its skill {low:+.1%} to {high:+.1%}): {in_words(low, high, 'the random walk')}."
 
-# %% ../nbs/35_train_sequential.ipynb #eeab7480
+# %% ../nbs/35_train_sequential.ipynb #c5233eab
 def judge(
     run:Run, # with the data
     tokenizer_folder, model_folder # best models of both stages
-) -> tuple[pd.DataFrame|None, str, list[Path]]: # (scores, which forecasts they are of, pictures)
+) -> tuple[pd.DataFrame|None, str, str, list[Path]]: # (scores, what they say, which forecasts they are of, pictures)
     "Score and draw forecasts of the newest bars."
     cfg, store, f = run.cfg, run.store, run.cfg.forecast
     split = held_out_split(store)
     origins = forecast_origins(store, split, max(f.origins, f.pictures)) if split else ()
     if not len(origins):
         log.info('no forecasts: no symbol has room for a history and a horizon in its held-out bars' if not split else 'no forecasts: forecast.origins and forecast.pictures are 0')
-        return None, '', []
+        return None, '', '', []
     if split == 'val': log.info('data.test_ratio leaves no test split: forecasts are made on the validation split, on which the best model was chosen')
     predictor = KronosPredictor(Kronos.from_pretrained(model_folder), KronosTokenizer.from_pretrained(tokenizer_folder), run.accelerator.device, cfg.data.max_context, cfg.data.clip)
     log.info(f'forecasting {len(origins)} times {cfg.data.predict_window} bars of the {split} split, {f.sample_count} paths each')
     held = forecast_held_out(predictor, store, origins, cfg)
     figures = draw_forecasts(held, store, f.pictures, cfg.model_paths.figures)
-    if not f.origins: return None, '', figures
+    if not f.origins: return None, '', '', figures
     scores = score_table(held, f.seed)
     with written_aside(cfg.model_paths.root/'scores.csv') as aside: scores.to_csv(aside, index_label='forecast')
-    return scores, f'{len(origins)} forecasts of {cfg.data.predict_window} bars on the {dict(test="test", val="validation")[split]} split', figures
+    words = verdict(*crps_in_time(held, store, f.seed))
+    return scores, words, f'{len(origins)} forecasts of {cfg.data.predict_window} bars on the {dict(test="test", val="validation")[split]} split', figures
 
-# %% ../nbs/35_train_sequential.ipynb #3e7d6436
+# %% ../nbs/35_train_sequential.ipynb #212ef407
 def train_sequential(
     config:str=None, # YAML file of the run; from Python also a dict of sections or a `FinetuneConfig`
     skip_existing:bool=False, # skip a stage whose best_model is there already
@@ -151,7 +153,7 @@ def train_sequential(
 
         result = SequentialResult(paths.root, first, second)
         if main_process:
-            if second: result.scores, result.scored_on, result.figures = judge(run, source, paths.basemodel_best)
+            if second: result.scores, result.verdict, result.scored_on, result.figures = judge(run, source, paths.basemodel_best)
             if (paths.logs/'metrics.csv').exists():
                 result.figures.append(paths.figures/'training_curves.png')
                 plot_losses(paths.logs/'metrics.csv', title=paths.exp_name, path=result.figures[-1])
