@@ -107,7 +107,7 @@ def _sync_folder(folder):
         try: os.fsync(fd)
         finally: os.close(fd)
 
-# %% ../nbs/31_checkpoint.ipynb #6fe5de99
+# %% ../nbs/31_checkpoint.ipynb #dcddb795
 class Checkpoints:
     "The checkpoints of a stage."
     def __init__(self,
@@ -140,7 +140,8 @@ class Checkpoints:
             if final.exists(): final.rename(old)
             aside.rename(final)
             _sync_folder(self.folder)
-            for d in (old, *self.paths()[:-self.keep]): shutil.rmtree(d, ignore_errors=True)
+            for d in self.paths()[:-self.keep]: d.rename(self.folder/f'.{d.name}.old') # a kill while it is deleted must not leave half of it under its name
+            for d in self.folder.glob('.step-*.old'): shutil.rmtree(d, ignore_errors=True)
         except OSError as e: raise UserError(f'{final}: the checkpoint could not be written: {e.strerror or e}; '
                                              + (f'{self.paths()[-1]} is whole: make room, and run the same command again' if self.paths() else 'make room, and start again')) from e
         finally: shutil.rmtree(aside, ignore_errors=True)

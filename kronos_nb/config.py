@@ -131,7 +131,7 @@ class DataConfig(Section):
         return (f'the {split} split is too short: {symbol}, the longest symbol, has {bars} bars in it, and a window needs {self.window} (lookback_window '
                 f'{self.lookback_window} + predict_window {self.predict_window} + 1); give more bars, a larger {ratio} (now {getattr(self, ratio):g}) or shorter windows')
 
-# %% ../nbs/00_config.ipynb #7a0936ce
+# %% ../nbs/00_config.ipynb #0e989b5e
 class TrainingConfig(Section):
     "How long, how fast, how reproducibly."
     epochs: int | None = Field(None, gt=0, description='sets both stages where they are not set themselves')
@@ -158,7 +158,7 @@ class TrainingConfig(Section):
     patience: int | None = Field(None, gt=0, description='end a stage after so many epochs without a better validation loss; default never (new here)')
     min_delta: float = Field(0.0, ge=0, description='how much lower than the best a validation loss must be to count for `patience` (new here)')
     mixed_precision: Literal['auto', 'no', 'bf16', 'fp16'] = Field('no', description='auto takes bf16 where the device multiplies it natively, and says why (new here)')
-    compile: bool = Field(False, description='compile the trained model with torch.compile (new here)')
+    compile: bool = Field(False, description='compile the trained model with torch.compile; a resumed run then agrees to rounding, not to the last bit (new here)')
     teacher_forcing: bool = Field(False, description='stage 2 shows the s2 head the true s1 instead of a sampled one (new here)')
 
     @model_validator(mode='before')
