@@ -6,7 +6,7 @@
 __all__ = ['log', 'main', 'rolling_origins', 'symbols_of', 'kronos_forecaster', 'baseline_forecaster', 'sees_the_future',
            'forecast_part', 'read_part', 'Contestant', 'summarise', 'skill_table', 'Evaluation', 'evaluate']
 
-# %% ../nbs/43_evaluate.ipynb #f460cc92
+# %% ../nbs/43_evaluate.ipynb #dc017149
 import json, logging, shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +30,7 @@ from .metrics import information_coefficients, metric_table, origin_errors, scor
 from .model import Kronos
 from .plot import plot_forecast
 from .report import plot_coverage, plot_horizon, write_report
-from .score import evenly
+from .score import evenly, overlapping
 from .skill import diebold_mariano, in_words, skill
 from .tokenizer import KronosTokenizer
 from .train_sequential import bars_frame
@@ -214,17 +214,13 @@ class Evaluation:
     def __str__(self):
         return '\n'.join([self.about, '', *('  ' + l for l in self.overall().round(3).to_string(na_rep='').splitlines()), '', *self.words(), '', f'{self.folder}/report.html, metrics.csv, skill.csv, forecasts.parquet'])
 
-# %% ../nbs/43_evaluate.ipynb #03541198
+# %% ../nbs/43_evaluate.ipynb #8158952d
 def _versions(): # of what the numbers depend on
     out = []
     for p in ('kronos_nb', 'torch', 'numpy', 'pandas', 'scoringrules', 'utilsforecast', 'statsforecast'):
         try: out.append(f'{p} {version(p)}')
         except PackageNotFoundError: pass
     return '\n'.join(out)
-
-def _overlap(store, origins, horizon): # how many neighbouring origins share bars of their targets
-    gaps = np.diff(origins)[symbols_of(store, origins)[1:] == symbols_of(store, origins)[:-1]]
-    return int(np.ceil(horizon / max(1, np.median(gaps)))) if len(gaps) else 1
 
 def _do_parts(jobs, folder, identity, acc, paths, seed): # every process its share of what is missing
     folder, plan = Path(folder), json.dumps(identity, indent=1)
@@ -279,7 +275,7 @@ def evaluate(
         about = f'{len(rows)} forecasts of {horizon} bars at up to {origins} origins of {len(np.unique(symbols_of(test, rows)))} symbols, {paths} paths each, on {data or "the test split"}'
         return _conclude(run, contestants, test, rows, horizon, folder, identity, about)
 
-# %% ../nbs/43_evaluate.ipynb #440fea2b
+# %% ../nbs/43_evaluate.ipynb #7053da61
 def _conclude(run, contestants, test, rows, horizon, folder, identity, about):
     parts = folder/'parts'
     names, firsts = symbols_of(test, rows), {}
@@ -302,7 +298,7 @@ def _conclude(run, contestants, test, rows, horizon, folder, identity, about):
         errors[c.name] = origin_errors(scored)
         if k == 0: per_forecast = scored[scored['column'] == 'close'].assign(rel=lambda d: d.crps/d.close).groupby(['symbol', 'origin']).rel.mean()
     metrics, models = pd.concat(cells, ignore_index=True), [c.name for c in contestants if c.is_model]
-    result = Evaluation(folder, metrics, skill_table(errors, models, _overlap(test, rows, horizon)), models, about)
+    result = Evaluation(folder, metrics, skill_table(errors, models, overlapping(test, rows, horizon)), models, about)
     for name, table in (('metrics', metrics), ('skill', result.skill)):
         with written_aside(folder/f'{name}.csv') as aside: table.to_csv(aside, index=False)
     _join_parts(parts, folder/'forecasts.parquet')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['forecast_origins', 'evenly', 'held_out_split', 'HeldOut', 'forecast_held_out', 'random_walk', 'score_paths',
-           'score_table', 'crps_in_time']
+           'score_table', 'overlapping', 'crps_in_time']
 
 # %% ../nbs/23_score.ipynb #6081b91c
 from dataclasses import dataclass
@@ -106,7 +106,17 @@ def score_table(
     table.loc['last value', '90 % interval covers, %'] = np.nan # a point has no interval
     return table
 
-# %% ../nbs/23_score.ipynb #6d9f49cf
+# %% ../nbs/23_score.ipynb #b6217ed8
+def overlapping(
+    store:BarStore, # the data
+    origins:np.ndarray, # (N,) rows: first bars of targets
+    horizon:int # bars of a target
+) -> int: # at least 1
+    "How many neighbouring moments have targets that share bars, at most and itself included."
+    times = store.timestamps
+    moments = np.unique(times[origins])
+    return int((np.searchsorted(moments, times[origins + horizon - 1], 'right') - np.searchsorted(moments, times[origins])).max())
+
 def crps_in_time(
     held:HeldOut, # forecasts and what happened
     store:BarStore, # the data
@@ -117,5 +127,4 @@ def crps_in_time(
     history, truth, paths = (a[..., close].astype(float) for a in (held.history, held.truth, held.paths))
     moments, at = np.unique(store.timestamps[held.origins], return_inverse=True)
     def errors(x): return np.bincount(at, (crps_ensemble(truth, np.moveaxis(x, 1, -1)) / history[:, -1:]).mean(1)) / np.bincount(at)
-    gaps = np.diff(held.origins)
-    return errors(paths), errors(random_walk(history, horizon, p, seed)), int(np.ceil(horizon * len(moments) / max(1, n * np.median(gaps)))) if n > 1 else 1
+    return errors(paths), errors(random_walk(history, horizon, p, seed)), overlapping(store, held.origins, horizon)
