@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from .kernels import FEW_ROWS, Projection, add_linear, attend, block_step, compiles, linear, rms_norm, store, turn, use_threads
+from . import kernels
+from .kernels import FEW_ROWS, Projection, compiled
 from .model import Kronos
 from .tokenizer import KronosTokenizer
 
@@ -25,15 +26,11 @@ def token_probs(
     "Probabilities to sample from."
     p = (logits.float() / T).softmax(-1)
     if not (0 < top_k < p.shape[-1] or top_p < 1): return p
-    ranked = _descending(p)[:, :top_k or None]
+    ranked = p.sort(-1, descending=True).values[:, :top_k or None]
     before = ranked.cumsum(-1) - ranked
     kept = (before <= top_p * ranked.sum(-1, keepdim=True)).sum(-1, keepdim=True)
     p = p.masked_fill(p < ranked.gather(-1, kept - 1), 0)
     return p / p.sum(-1, keepdim=True)
-
-def _descending(p): # numpy sorts rows with vector instructions, ten times as fast as torch on a CPU
-    if p.device.type != 'cpu': return p.sort(-1, descending=True).values
-    return torch.from_numpy(np.sort(p.numpy(force=True), -1)).flip(-1)
 
 def pick(
     logits:torch.Tensor, # (N, vocabulary)
@@ -43,6 +40,10 @@ def pick(
 ) -> torch.Tensor: # (N,) token ids
     "Sample by inverse CDF."
     if T == 0: return logits.argmax(-1)
+    if compiled(logits):
+        out = np.empty(len(logits), np.int64)
+        kernels.sample_rows(logits.numpy(force=True), u.numpy().astype(np.float32), np.float32(T), top_k, np.float32(top_p), out)
+        return torch.from_numpy(out)
     cdf = token_probs(logits, T, top_k, top_p).cumsum(-1)
     return torch.searchsorted(cdf, u[:, None].to(cdf) * cdf[:, -1:], right=True).squeeze(-1).clamp_(max=cdf.shape[-1] - 1)
 
@@ -57,6 +58,15 @@ def draw_uniforms(
     if seed is None: seed = int(np.random.SeedSequence().entropy % 2**63)
     u = [[np.random.default_rng((seed, int(s), p)).random((horizon, 2), np.float32) for p in range(paths)] for s in series]
     return torch.from_numpy(np.array(u))
+
+# %% ../nbs/20_generate.ipynb #34bab867
+def _places(rotary, positions):
+    "cos and signed sin, each (..., head_dim), of integer positions."
+    cos, sin = rotary.tables(int(positions.max()) + 1)
+    half = sin.shape[-1] // 2
+    return cos[positions], torch.cat((-sin[:, :half], sin[:, half:]), -1)[positions]
+
+def _rotate(x, place): return torch.addcmul(x*place[0], x.roll(x.shape[-1]//2, -1), place[1])
 
 # %% ../nbs/20_generate.ipynb #f9149a28
 class PathCache:
@@ -77,54 +87,69 @@ class PathCache:
         "Start new branches; the context stays."
         self.length, series, n_heads, head_dim = 0, *self.k.shape[:2], self.k.shape[3]
         self.in_one = paths == 1 and self.k.shape[2] >= self.context + horizon
-        self.own_k, self.own_v = ([t[:, :, None, self.context:] for t in (self.k, self.v)] if self.in_one
+        self.own_k, self.own_v = ([t[:, :, None] for t in (self.k, self.v)] if self.in_one
                                   else [self.k.new_empty(series, n_heads, paths, horizon, head_dim) for _ in 'kv'])
+        self.base = self.context if self.in_one else 0 # where the branch begins
         return self
 
-    def fill(self,
-             k:torch.Tensor, # (series, n_heads, 1, context, head_dim)
-             v:torch.Tensor): # the same shape
-        "Store the context."
-        self.k[:, :, :self.context], self.v[:, :, :self.context] = k[:, :, 0], v[:, :, 0]
+    def store(self,
+              rows:torch.Tensor, # (series, paths, t, parts, n_heads, head_dim): queries, keys and values, or keys and values
+              place:tuple, # cosines and signed sines of the positions, as of `_places`
+              branching:bool, # further positions of every path, or the context?
+              turns:bool=True): # turn queries and keys to their positions?
+        "Keep keys and values; the queries, if there are any, come back turned, (series, n_heads, paths, t, head_dim)."
+        (B, P, t, parts, H, size), begin = rows.shape, self.base + self.length if branching else 0
+        places = (self.own_k, self.own_v) if branching else (self.k[:, :, None], self.v[:, :, None])
+        if branching: self.length += t
+        q = rows.new_empty(B, H, P, t, size) if parts == 3 else None
+        for part, (out, turned) in enumerate([(q, True), (places[0], turns), (places[1], False)][3 - parts:]):
+            at = 0 if out is q else begin
+            if compiled(rows): kernels.place(rows.numpy(), part, *(a.reshape(-1, t, size).numpy() for a in place), turned, out.numpy(), at)
+            else:
+                x = rows[:, :, :, part].permute(0, 3, 1, 2, 4)
+                out[..., at:at + t, :] = _rotate(x, place) if turned else x
+        return q
 
-    def append(self,
-               k:torch.Tensor, # (series, n_heads, paths, t, head_dim)
-               v:torch.Tensor): # the same shape
-        "Store `t` further positions of every path."
-        a, b = self.length, self.length + k.shape[3]
-        self.own_k[..., a:b, :], self.own_v[..., a:b, :], self.length = k, v, b
+    def attend_context(self,
+                       q:torch.Tensor): # (series, n_heads, 1, context, head_dim): queries of the context
+        "What the context's queries read, in the shape of `q`."
+        return F.scaled_dot_product_attention(q[:, :, 0], self.k[:, :, :self.context], self.v[:, :, :self.context], is_causal=True)[:, :, None]
 
     def attend(self,
                q:torch.Tensor, # (series, n_heads, paths, t, head_dim): queries of the last t positions
                first:int=0, # context positions before this one are forgotten
                mask:torch.Tensor|None=None): # (series, context - first) to add to the scores of the context
-        "What the queries read, in the shape of `q`."
-        t, n, seen = q.shape[3], self.length, slice(first, self.context)
+        "What the queries of the branches read, in the shape of `q`."
+        t, n, seen, scale = q.shape[3], self.length, slice(first, self.context), q.shape[-1]**-0.5
         if self.in_one and t == 1:
             end = self.context + n
             mask = None if mask is None else F.pad(mask, (0, n))[:, None, None].to(q.dtype)
             return F.scaled_dot_product_attention(q[:, :, 0], self.k[:, :, first:end], self.v[:, :, first:end], attn_mask=mask)[:, :, None]
-        q = q * q.shape[-1]**-0.5
-        shared = q.flatten(2, 3) @ self.k[:, :, seen].transpose(-1, -2)
-        if mask is not None: shared += mask[:, None, None]
-        own = q @ self.own_k[..., :n, :].transpose(-1, -2)
+        k, v = (t[:, :, seen].flatten(0, 1) for t in (self.k, self.v))
+        q = q.contiguous()
+        shared = (q.flatten(0, 1).flatten(1, 2) @ k.transpose(-1, -2)).view(*q.shape[:2], -1, k.shape[1])
+        if compiled(q):
+            if mask is None: mask = q.new_zeros(1, k.shape[1])
+            out = torch.empty_like(q)
+            kernels.share_attention(shared.numpy(), q.numpy(), self.own_k.numpy(), self.own_v.numpy(), self.base, n, np.float32(scale), mask.numpy(), out.numpy())
+            return torch.baddbmm(out.flatten(0, 1).flatten(1, 2), shared.flatten(0, 1), v).view_as(q)
+        own_k, own_v = (t[..., self.base:self.base + n, :] for t in (self.own_k, self.own_v))
+        if mask is not None: shared += mask[:, None, None]/scale
+        own = q @ own_k.transpose(-1, -2)
         if t > 1: own += own.new_full((t, n), -torch.inf).triu_(n - t + 1)
-        p = torch.cat((shared.unflatten(2, q.shape[2:4]), own), -1).softmax(-1)
-        return (p[..., :-n or None].flatten(2, 3) @ self.v[:, :, seen]).view_as(q) + p[..., p.shape[-1] - n:] @ self.own_v[..., :n, :]
+        p = (torch.cat((shared.unflatten(2, q.shape[2:4]), own), -1)*scale).softmax(-1)
+        return (p[..., :-n or None].flatten(2, 3) @ self.v[:, :, seen]).view_as(q) + p[..., p.shape[-1] - n:] @ own_v
 
 # %% ../nbs/20_generate.ipynb #ad5635eb
-def _places(rotary, positions):
-    "cos and signed sin, each (..., head_dim), of integer positions."
-    cos, sin = rotary.tables(int(positions.max()) + 1)
-    half = sin.shape[-1] // 2
-    return cos[positions], torch.cat((-sin[:, :half], sin[:, half:]), -1)[positions]
-
-def _rotate(x, place): return torch.addcmul(x*place[0], x.roll(x.shape[-1]//2, -1), place[1])
-
-def _heads(x, n, n_heads): # (B, P, t, n*d) -> n of (B, n_heads, P, t, head_dim)
-    return x.unflatten(-1, (n, n_heads, -1)).permute(3, 0, 4, 1, 2, 5)
+def _parts(x, n, n_heads): return x.unflatten(-1, (n, n_heads, -1)) # (B, P, t, n*d) -> (B, P, t, n, n_heads, head_dim)
 
 def _merge(x): return x.permute(0, 2, 3, 1, 4).flatten(3) # (B, n_heads, P, t, head_dim) -> (B, P, t, d)
+
+def _norm(x, norm):
+    if not compiled(x): return norm(x)
+    out, d = torch.empty_like(x, memory_format=torch.contiguous_format), x.shape[-1]
+    kernels.rms_norm_many(x.reshape(-1, d).numpy(), norm.weight.detach().numpy(), np.float32(norm.eps), out.view(-1, d).numpy())
+    return out
 
 class _Block:
     "A transformer block with its cache."
@@ -136,16 +161,9 @@ class _Block:
 
     def __call__(self, x, place, branching, first=0, mask=None):
         "New positions `x` (B, P, t, d): of the context, or of its branches."
-        q, k, v = _heads(self.qkv(self.norm1(x)), 3, self.n_heads)
-        q, k = _rotate(q, place), _rotate(k, place)
-        if branching:
-            self.cache.append(k, v)
-            seen = self.cache.attend(q, first, mask)
-        else:
-            self.cache.fill(k, v)
-            seen = F.scaled_dot_product_attention(q[:, :, 0], k[:, :, 0], v[:, :, 0], is_causal=True)[:, :, None]
-        x = self.out(_merge(seen), plus=x)
-        h = self.norm2(x)
+        q = self.cache.store(_parts(self.qkv(_norm(x, self.norm1)), 3, self.n_heads), place, branching)
+        x = self.out(_merge(self.cache.attend(q, first, mask) if branching else self.cache.attend_context(q)), plus=x)
+        h = _norm(x, self.norm2)
         return self.down(self.up(h, times=self.gate(h, silu=True)), plus=x)
 
 # %% ../nbs/20_generate.ipynb #328001f4
@@ -161,16 +179,14 @@ class _Memory:
         rotary, at = model.transformer[0].self_attn.rotary, torch.arange(C, device=s1.device)
         x, place = model.embedding(s1, s2_ids)[:, None] + model.time_emb(stamp)[:, None], _places(rotary, at)
         for block in self.blocks: x = block(x, place, False)
-        x = model.norm(x) # (B, 1, C, d)
+        x = _norm(x, model.norm) # (B, 1, C, d)
         self.last, self.time = x[torch.arange(B, device=s1.device), :, kept - 1][:, :, None].expand(-1, paths, -1, -1), model.time_emb(future)
-        self.dep.fill(*self._keys(x, _places(attn.rotary, at)))
+        self._keep(x, _places(attn.rotary, at), False)
         for c in (*(b.cache for b in self.blocks), self.dep): c.branch(paths, horizon)
         ahead = (kept[:1] if bool((kept == kept[0]).all()) else kept) + torch.arange(-1, horizon, device=s1.device)[:, None] # from the last known bar on
         self.places, self.dep_places = ([*zip(*(t[:, :, None, None, None] for t in _places(r, ahead)))] for r in (rotary, attn.rotary))
 
-    def _keys(self, h, place): # of the dependency-aware layer
-        k, v = _heads(self.kv(h), 2, self.n_heads)
-        return (_rotate(k, place) if self.turns else k), v
+    def _keep(self, h, place, branching): self.dep.store(_parts(self.kv(h), 2, self.n_heads), place, branching, self.turns) # for the dependency-aware layer
 
     def forget(self, i):
         "Step i begins: where does what is still seen of the contexts begin?"
@@ -180,8 +196,8 @@ class _Memory:
         "The hidden state (B, P, 1, d) after the tokens (B, P) of step i - 1."
         x = (self.model.embedding(s1, s2_ids) + self.time[:, i-1, None])[:, :, None]
         for block in self.blocks: x = block(x, self.places[i], True, self.first, self.mask)
-        h = self.model.norm(x)
-        self.dep.append(*self._keys(h, self.dep_places[i]))
+        h = _norm(x, self.model.norm)
+        self._keep(h, self.dep_places[i], True)
         return h
 
     def coarse(self, h):
@@ -190,18 +206,17 @@ class _Memory:
 
     def fine(self, i, h, s1):
         "Fine logits (B*P, vocabulary) of step i, given the hidden state before it and its coarse token (B, P)."
-        q, = _heads(self.q(self.model.embedding.emb_s1(s1)[:, :, None]), 1, self.n_heads)
+        q = _parts(self.q(self.model.embedding.emb_s1(s1)[:, :, None]), 1, self.n_heads)[:, :, :, 0].permute(0, 3, 1, 2, 4)
         if self.turns: q = _rotate(q, self.dep_places[i])
-        return self.heads[1](self.model.dep_layer.norm(self.out(_merge(self.dep.attend(q, self.first, self.mask)), plus=h))).flatten(0, 2)
+        return self.heads[1](_norm(self.out(_merge(self.dep.attend(q, self.first, self.mask)), plus=h), self.model.dep_layer.norm)).flatten(0, 2)
 
 # %% ../nbs/20_generate.ipynb #8dea825f
 class _FewRows(_Memory):
     "The same on a CPU, for a few paths in all: each step in compiled loops."
     def __init__(self, model, *args):
         super().__init__(model, *args)
-        use_threads()
         a, attn, R = self._array, model.dep_layer.cross_attn, self.last.shape[0]*self.paths
-        self.tables, self.fusion = [a(e.weight) for e in (model.embedding.emb_s1, model.embedding.emb_s2)], self._parts(model.embedding.fusion_proj)
+        self.tables, self.fusion = [a(e.weight) for e in (model.embedding.emb_s1, model.embedding.emb_s2)], self._both(model.embedding.fusion_proj)
         self.scale, self.eps, self.n = np.float32(model.embedding.scale), np.float32(model.norm.eps), 0
         self.rows = self.time.repeat_interleave(self.paths, 0).numpy()
         (d, ff), longest = (model.d_model, len(model.transformer[0].ffn.w1.weight)), self.dep.k.shape[2] + self.dep.own_k.shape[3]
@@ -211,32 +226,27 @@ class _FewRows(_Memory):
         self.layers = [(a(b.norm1.weight), a(b.qkv.weight), a(b.qkv.bias), a(b.out.weight), a(b.out.bias), a(b.norm2.weight), a(b.gate.weight), a(b.up.weight), a(b.down.weight))
                        for b in self.blocks]
         self.caches = [self._cache(c) for c in (*(b.cache for b in self.blocks), self.dep)]
-        self.angles, self.dep_angles = ([[np.ascontiguousarray(t.expand(-1 if len(t) > 1 else R//self.paths, -1, -1, -1, -1).flatten(0, 3).repeat_interleave(self.paths, 0).numpy()) for t in p]
-                                         for p in places] for places in (self.places, self.dep_places))
+        self.angles, self.dep_angles = ([[t.reshape(-1, 1, t.shape[-1]).numpy() for t in p] for p in places] for places in (self.places, self.dep_places))
 
     @staticmethod
     def _array(t): return t.detach().numpy()
     @staticmethod
-    def _cache(c): # trunk and branches as `attend` wants them; the branch of a single path lies behind its trunk
-        whole = [t.numpy() for t in (c.k, c.v)]
-        own = [t[:, :, None] for t in whole] if c.in_one else [t.numpy() for t in (c.own_k, c.own_v)]
-        return *whole, *own, c.context if c.in_one else 0
-    def _parts(self, l): return self._array(l.weight), self._array(l.bias)
+    def _cache(c): return *(t.numpy() for t in (c.k, c.v, c.own_k, c.own_v)), c.base
+    def _both(self, l): return self._array(l.weight), self._array(l.bias)
 
     def forget(self, i): self.lo, self.hi = (self.kept + i - self.max_context).clamp_(min=0).minimum(self.kept).numpy(), self.kept.numpy()
 
     def take(self, i, s1, s2_ids):
         s1, s2_ids = (t.reshape(-1).numpy() for t in (s1, s2_ids))
-        linear(np.concatenate((self.tables[0][s1], self.tables[1][s2_ids]), 1)*self.scale, *self.fusion, self.x)
+        kernels.linear(np.concatenate((self.tables[0][s1], self.tables[1][s2_ids]), 1)*self.scale, *self.fusion, self.x)
         self.x += self.rows[:, i-1]
         for layer, cache in zip(self.layers, self.caches):
-            block_step(self.x, *layer, self.eps, *cache, self.n, self.lo, self.hi, *self.angles[i], self.h, self.qkv, self.wide, self.scores, self.zeros)
+            kernels.block_step(self.x, *layer, self.eps, *cache, self.n, self.lo, self.hi, *self.angles[i], self.h, self.qkv, self.wide, self.scores, self.zeros)
         h = np.empty_like(self.x)
-        rms_norm(self.x, self._array(self.model.norm.weight), self.eps, h)
-        linear(h, self.kv.weight.numpy(), self._array(self.kv.bias), self.kv_row)
+        kernels.rms_norm(self.x, self._array(self.model.norm.weight), self.eps, h)
+        kernels.linear(h, self.kv.weight.numpy(), self._array(self.kv.bias), self.kv_row)
         keys, (_, _, own_k, own_v, base) = self.kv_row.reshape(len(h), 2, self.n_heads, -1), self.caches[-1]
-        store(keys[:, 0], self.n, own_k, base, self.turns, *self.dep_angles[i])
-        store(keys[:, 1], self.n, own_v, base, False, *self.dep_angles[i])
+        for part, own, turned in ((0, own_k, self.turns), (1, own_v, False)): kernels.store(keys[:, part], *self.dep_angles[i], turned, own, base + self.n)
         self.n += 1
         return h
 
@@ -244,19 +254,18 @@ class _FewRows(_Memory):
 
     def _rows(self, h): return h if isinstance(h, np.ndarray) else h.reshape(-1, h.shape[-1]).numpy()
     def _logits(self, h, head):
-        linear(h, *self._parts(head), out := np.empty((len(h), head.out_features), np.float32))
+        kernels.linear(h, *self._both(head), out := np.empty((len(h), head.out_features), np.float32))
         return torch.from_numpy(out)
 
     def fine(self, i, h, s1):
         attn, h, q = self.model.dep_layer.cross_attn, self._rows(h).copy(), np.empty_like(self.x)
-        linear(self.tables[0][s1.reshape(-1).numpy()], *self._parts(attn.q_proj), q)
+        kernels.linear(self.tables[0][s1.reshape(-1).numpy()], *self._both(attn.q_proj), q)
         q = q.reshape(len(h), self.n_heads, -1)
-        if self.turns:
-            for r in range(len(h)): turn(q[r], *(t[r] for t in self.dep_angles[i]))
+        if self.turns: kernels.turn(q, *self.dep_angles[i], self.paths)
         k, v, own_k, own_v, base = self.caches[-1]
-        attend(q, k, v, own_k, own_v, base, self.n, self.lo, self.hi, self.scores, out := np.empty_like(q))
-        add_linear(out.reshape(h.shape), *self._parts(attn.out_proj), h)
-        rms_norm(h, self._array(self.model.dep_layer.norm.weight), self.eps, h)
+        kernels.attend(q, k, v, own_k, own_v, base, self.n, self.lo, self.hi, self.scores, out := np.empty_like(q))
+        kernels.add_linear(out.reshape(h.shape), *self._both(attn.out_proj), h)
+        kernels.rms_norm(h, self._array(self.model.dep_layer.norm.weight), self.eps, h)
         return self._logits(h, self.model.head.proj_s2)
 
 # %% ../nbs/20_generate.ipynb #9a3ec143
@@ -315,7 +324,8 @@ def generate(
         return tuple(new)
     start = lengths - kept
     s1, s2_ids, stamp, future = _rows(s1, start, C), _rows(s2_ids, start, C), _rows(stamp, start, C), _rows(stamp, lengths, horizon)
-    Memory = _FewRows if B*paths <= FEW_ROWS and compiles(model) else _Memory
+    kernels.use_threads()
+    Memory = _FewRows if B*paths <= FEW_ROWS and all(map(compiled, model.parameters())) else _Memory
     memory = Memory(model, s1, s2_ids, stamp, future, kept, paths, min(horizon, max_context + 1 - C) if recompute else horizon, s2, max_context)
     for i in tqdm(range(horizon), 'forecast', disable=None if progress else True, leave=False):
         if recompute and C + i > max_context:
