@@ -148,7 +148,7 @@ def _merge(x): return x.permute(0, 2, 3, 1, 4).flatten(3) # (B, n_heads, P, t, h
 def _norm(x, norm):
     if not compiled(x): return norm(x)
     out, d = torch.empty_like(x, memory_format=torch.contiguous_format), x.shape[-1]
-    kernels.rms_norm_many(x.reshape(-1, d).numpy(), norm.weight.detach().numpy(), np.float32(norm.eps), out.view(-1, d).numpy())
+    kernels.rms_norm(x.reshape(-1, d).numpy(), norm.weight.detach().numpy(), np.float32(norm.eps), out.view(-1, d).numpy())
     return out
 
 class _Block:
