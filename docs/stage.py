@@ -168,6 +168,15 @@ def objects(myst, page, links):
     return '\n'.join(l if l.startswith(('```', ':')) else re.sub(r'(?<!`)`([^`]+)`(?!`)', mention, l) for l in lines)
 
 
+def head(text, page):
+    "The first cell of a page with the module it makes, and where the notebook is, after its quote."
+    title, quote, rest = re.match(r'(# .+?\n)(\s*(?:>.*\n?)*)(.*)', text + '\n', re.S).groups()
+    where, plain = page.path.relative_to(ROOT).as_posix(), re.sub(r'[`*_]', '', page.quote)
+    if page.module: title += f'\n```{{py:module}} {page.module}\n:synopsis: {plain}\n```\n'
+    made = f'<p class="made">{f"<code>{page.module}</code>, from the notebook" if page.module else "Notebook"} <a href="{GITHUB}/{where}">{where}</a></p>'
+    return '\n'.join((title, quote, made if page.section else '', '', rest))
+
+
 def staged(page, links):
     "The cells of a page."
     headings, cells = Headings(), []
@@ -176,11 +185,7 @@ def staged(page, links):
         if said & {'hide', 'default_exp'}: continue
         if c['cell_type'] == 'markdown':
             text = headings(markdown(c['source'], page, links))
-            if i == 0 and page.doc != 'index':
-                where = page.path.relative_to(ROOT).as_posix()
-                made = f'`{page.module}`, from the notebook' if page.module else 'Notebook'
-                if page.module: text = text.replace('\n', f'\n\n```{{py:module}} {page.module}\n:synopsis: {page.quote}\n```\n', 1)
-                if page.section: text += f'\n\n<p class="made">{made.replace("`" + str(page.module) + "`", f"<code>{page.module}</code>")} <a href="{GITHUB}/{where}">{where}</a></p>'
+            if i == 0: text = head(text, page)
             cells.append(new('markdown', text))
         elif c['cell_type'] == 'code':
             if c['exported']:
@@ -201,7 +206,7 @@ def toctree(entries, caption='', hidden=True, depth=1):
 
 
 def listing(pages, here='.'):
-    return '\n'.join(f'- [{p.title}]({os.path.relpath(p.doc, here)}.ipynb)' + (f': {p.quote[0].lower() + p.quote[1:] if not p.quote[:2].isupper() else p.quote}' if p.quote else '') for p in pages)
+    return '\n'.join(f'- [{p.title}]({os.path.relpath(p.doc, here)}.ipynb)' + (f'\\\n  {p.quote}' if p.quote else '') for p in pages)
 
 
 def floors(pages):

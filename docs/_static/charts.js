@@ -13,6 +13,10 @@ document.querySelectorAll("div.chart").forEach((chart) => {
   const figure = JSON.parse(chart.querySelector("script").textContent);
   const layout = { ...figure.layout, autosize: true };
   delete layout.width;
+  if (chart.clientWidth < 520) { // a phone: the legend wraps, and goes where nothing is in its way
+    layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", y: -0.16, yanchor: "top" };
+    layout.margin = { ...layout.margin, l: 48, r: 8, b: 40 };
+  }
   Plotly.newPlot(chart, figure.data, layout, { responsive: true, displaylogo: false }).then(() => {
     const dress = () => Plotly.relayout(chart, colours(chart.layout));
     dress();
