@@ -116,9 +116,18 @@ def search_text(app, error):
     (out/'_static/searchtext.js').write_text('const SITE_TEXT = ' + json.dumps(texts, ensure_ascii=False) + ';\n', encoding='utf-8')
 
 
+def leftovers(app, error):
+    "Pages whose notebook has gone go too."
+    if error or app.builder.name != 'html': return
+    made = {*app.env.found_docs, 'genindex', 'py-modindex', 'search'}
+    for file in Path(app.outdir).rglob('*.html'):
+        if '_static' not in file.parts and file.relative_to(app.outdir).with_suffix('').as_posix() not in made: file.unlink()
+
+
 def setup(app):
     app.add_search_language(SearchBoth)
     app.connect('builder-inited', libraries)
     app.connect('doctree-read', short_ids)
     app.connect('html-page-context', page)
+    app.connect('build-finished', leftovers)
     app.connect('build-finished', search_text)

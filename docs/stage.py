@@ -21,7 +21,7 @@ NBS = ROOT/SETTINGS['nbs_path']
 GITHUB = f"{SETTINGS['git_url']}/blob/{SETTINGS['branch']}"
 
 FOLDERS = dict(tutorials='Tutorials', how_to='How-to', explanations='Explanations', reference='Reference', benchmarks='Benchmarks')
-FLOORS = ['Data and pictures', 'Models', 'Forecasts', 'Training', 'Evaluation', 'Widgets']
+FLOORS = ['Data and pictures', 'Models', 'Forecasts', 'Training', 'Evaluation', 'To play with']
 DIRECTIVE = re.compile(r'^\s*#\|\s*(.*?)\s*$\n?', re.M)
 WIDGET, PLOTLY = 'application/vnd.jupyter.widget-view+json', 'application/vnd.plotly.v1+json'
 
@@ -170,7 +170,7 @@ def objects(myst, page, links):
 
 def head(text, page):
     "The first cell of a page with the module it makes, and where the notebook is, after its quote."
-    title, quote, rest = re.match(r'(# .+?\n)(\s*(?:>.*\n?)*)(.*)', text + '\n', re.S).groups()
+    title, quote, rest = re.match(r'(# [^\n]+\n)(\s*(?:>[^\n]*\n)*)(.*)', text + '\n', re.S).groups()
     where, plain = page.path.relative_to(ROOT).as_posix(), re.sub(r'[`*_]', '', page.quote)
     if page.module: title += f'\n```{{py:module}} {page.module}\n:synopsis: {plain}\n```\n'
     made = f'<p class="made">{f"<code>{page.module}</code>, from the notebook" if page.module else "Notebook"} <a href="{GITHUB}/{where}">{where}</a></p>'

@@ -6,7 +6,8 @@ function colours(layout) {
   const text = styled("--color-foreground-primary"), line = styled("--color-background-border");
   const grid = Object.fromEntries(axes.flatMap((k) => [[`${k}.gridcolor`, line], [`${k}.linecolor`, line], [`${k}.zerolinecolor`, line]]));
   return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", "font.color": text, "legend.bgcolor": "rgba(0,0,0,0)",
-           "legend.font.color": text, ...grid };
+           "legend.font.color": text, "modebar.bgcolor": "rgba(0,0,0,0)", "modebar.color": styled("--color-foreground-muted"),
+           "modebar.activecolor": text, ...grid };
 }
 
 document.querySelectorAll("div.chart").forEach((chart) => {
