@@ -113,7 +113,8 @@ def search_text(app, error):
     for doc in app.env.found_docs:
         if (file := out/f'{doc}.html').exists():
             texts[doc] = ''.join(f'<div id="{escape(i)}">{escape(t)}</div>' for i, t in sections(file.read_text(encoding='utf-8')))
-    (out/'_static/searchtext.js').write_text('const SITE_TEXT = ' + json.dumps(texts, ensure_ascii=False) + ';\n', encoding='utf-8')
+    (new := out/'_static/searchtext.js.new').write_text('const SITE_TEXT = ' + json.dumps(texts, ensure_ascii=False) + ';\n', encoding='utf-8')
+    new.replace(out/'_static/searchtext.js')
 
 
 def leftovers(app, error):

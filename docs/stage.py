@@ -143,7 +143,8 @@ def outputs(cell):
         if PLOTLY in data:
             chart = json.dumps({k: data[PLOTLY][k] for k in ('data', 'layout') if k in data[PLOTLY]}, separators=(',', ':')).replace('</', r'<\/')
             data = {'text/html': f'<div class="chart"><script type="application/json">{chart}</script></div>'}
-        elif WIDGET in data:
+        elif WIDGET in data: # nothing drives it here; a bar of progress is nothing to read
+            if re.search(r'\d+%\|', data.get('text/plain', '')): continue
             data = {k: v for k, v in data.items() if k in ('text/html', 'image/png')} or {'text/html': '<p class="live">Shown live in Jupyter.</p>'}
         if 'text/html' in data: data['text/html'] = re.sub(r'<style scoped>.*?</style>\s*', '', data['text/html'], flags=re.S)
         kept.append(o | dict(data=data) if data else o)
