@@ -34,7 +34,6 @@ myst_links_external_new_tab = False
 
 add_module_names = False
 toc_object_entries_show_parents = 'hide'
-python_maximum_signature_line_length = 88
 modindex_common_prefix = [f"{SETTINGS['lib_path']}."]
 
 smartquotes = False # an option's hyphens and a value's quotes are what they are

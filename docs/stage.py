@@ -92,6 +92,7 @@ class Links:
         "The full name that `text` means on `page`, or None."
         text = re.sub(r'\(\)$', '', text)
         full = self.names.get(text) or ([text] if text.startswith(SETTINGS['lib_path'] + '.') and any(text in f for f in self.names.values()) else [])
+        if not full and '_' in text: full = [f'{page.module}.{n}' for n in page.defines if n.endswith(f'.{text}')] # a method, spoken of where it is defined
         mine = [f for f in full if f == f'{page.module}.{text}']
         return (mine or full)[0] if mine or len(full) == 1 else None
 

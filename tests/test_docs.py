@@ -89,6 +89,7 @@ def visit(browser, site):
     def open_page(doc, query='', width=1280, **kwargs):
         contexts.append(context := browser.new_context(viewport=dict(width=width, height=900), **kwargs))
         page = context.new_page()
+        page.set_default_timeout(90_000) # a busy machine is slow, not wrong
         page.on('request', lambda r: asked.append(r.url))
         page.on('pageerror', lambda e: failed.append(f'{doc}: {e}'))
         page.goto(f'{(site/doc).as_uri()}.html{query}')
