@@ -136,11 +136,11 @@ def new(kind, source, **more):
 
 
 def outputs(cell):
-    "A cell's outputs as a page can show them: charts for plotly's script, no live widgets, no messages of stderr."
+    "A cell's outputs as a page can show them: charts for plotly's script, no live widgets, no messages of stderr, no figures in words."
     kept = []
     for o in cell.get('outputs', []):
         data = {k: v if isinstance(v, dict) else ''.join(v) for k, v in o.get('data', {}).items()}
-        if o.get('name') == 'stderr': continue
+        if o.get('name') == 'stderr' or list(data) == ['text/plain'] and re.match(r'<(Figure|Axes)\b', data['text/plain']): continue
         if PLOTLY in data:
             chart = json.dumps({k: data[PLOTLY][k] for k in ('data', 'layout') if k in data[PLOTLY]}, separators=(',', ':')).replace('</', r'<\/')
             data = {'text/html': f'<div class="chart"><script type="application/json">{chart}</script></div>'}
