@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 
 from .config import written_aside
 from .metrics import COVERED
+from .plot import Picture
 
 # %% ../nbs/42_report.ipynb #a0e4817a
 COLORS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#999999', '#000000'] # told apart by colour-blind readers
 
 def _axes(width=6.4, height=3.2):
-    fig = Figure(figsize=(width, height), dpi=90, layout='constrained')
+    fig = Picture(figsize=(width, height), dpi=90, layout='constrained')
     ax = fig.subplots()
     ax.spines[['top', 'right']].set_visible(False)
     ax.grid(axis='y', color='#E6E6E6', lw=.7)

@@ -1,5 +1,9 @@
 "What the tests share: a small configuration, and commands run as a user runs them."
-import os, socket, subprocess, sys
+import os
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # several processes share few cores here: waiting threads must not spin
+
+import socket, subprocess, sys
 from pathlib import Path
 
 import pytest
