@@ -79,9 +79,9 @@ def _side_by_side(params): # one tensor over all of them, moved next to each oth
 class PathCache:
     "Preallocated keys and values of one attention layer: a context per series, shared by its paths, and a branch per path."
     def __init__(self,
-                 series:int, n_heads:int,
+                 series:int, n_heads:int, # histories of the batch, heads of the layer
                  context:int, # positions of the context
-                 head_dim:int,
+                 head_dim:int, # features of a head
                  like:torch.Tensor, # a tensor of the device and dtype to use
                  room:int=0): # places behind the context for the branch of a single path
         self.context, self.length = context, 0
@@ -90,7 +90,7 @@ class PathCache:
 
     def branch(self,
                paths:int, # per series
-               horizon:int): # positions each may add
+               horizon:int): # positions each may add -> the cache itself
         "Start new branches; the context stays."
         self.length, series, n_heads, head_dim = 0, *self.k.shape[:2], self.k.shape[3]
         self.in_one = paths == 1 and self.k.shape[2] >= self.context + horizon
@@ -115,7 +115,7 @@ class PathCache:
                q:torch.Tensor, # (series, n_heads, paths, t, head_dim): queries of the last t positions
                first:int=0, # context positions before this one are forgotten
                mask:torch.Tensor|None=None): # (series, context - first) to add to the scores of the context
-        "What the queries read, in the shape of `q`."
+        "What the queries read, (series, n_heads, paths, t, head_dim)."
         t, n, seen = q.shape[3], self.length, slice(first, self.context)
         if self.in_one and t == 1:
             end = self.context + n
