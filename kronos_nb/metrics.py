@@ -8,11 +8,11 @@ __all__ = ['QUANTILES', 'COVERED', 'score_rows', 'metric_table', 'information_co
 # %% ../nbs/41_metrics.ipynb #30ba2a82
 import numpy as np
 import pandas as pd
-from scoringrules import crps_ensemble
 
 from .calibrate import Calibration
 from .config import UserError
 from .klines import BAR_COLS, PRICE_COLS
+from .score import crps
 
 # %% ../nbs/41_metrics.ipynb #f7913b10
 QUANTILES, COVERED = (.05, .1, .25, .5, .75, .9, .95), (50, 80, 90) # of the paths; central intervals, in per cent
@@ -34,7 +34,7 @@ def score_rows(
     for q, values in zip(QUANTILES, np.quantile(paths, QUANTILES, axis=1)): rows[f'q{100*q:02g}'] = flat(values)
     if calibration is not None:
         for q in QUANTILES: rows[f'c{100*q:02g}'] = flat(calibration.quantile(paths, q))
-    rows['crps'] = flat(crps_ensemble(truth.astype(float), np.moveaxis(paths, 1, -1)))
+    rows['crps'] = flat(crps(truth.astype(float), paths))
     rows['point'] = flat(np.ptp(paths, axis=1)) == 0
     return rows[rows.q50.notna()].reset_index(drop=True)
 

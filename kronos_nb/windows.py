@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numba import njit
 
 from .config import DataConfig, UserError
 from .klines import BAR_COLS, TIME_COLS, Klines, time_features
@@ -103,16 +104,35 @@ class Batch:
         "The same windows on a device."
         return Batch(self.x.to(device, non_blocking=True), self.stamp.to(device, non_blocking=True))
 
+# %% ../nbs/02_windows.ipynb #4a1d4a81
+@njit(nogil=True, cache=True)
+def _gather(bars, stamps, starts, lookback, clip, x, times): # writes x (B, T, columns) and times (B, T, 5)
+    n, columns = np.float32(lookback), bars.shape[1]
+    for b in range(len(starts)):
+        window = bars[starts[b]:starts[b] + x.shape[1]]
+        mean, scale = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+        for t in range(lookback):
+            for c in range(columns): mean[c] += window[t, c]
+        for c in range(columns): mean[c] /= n
+        for t in range(lookback):
+            for c in range(columns): scale[c] += (window[t, c] - mean[c])*(window[t, c] - mean[c])
+        for c in range(columns): # see `lookback_stats`
+            eps = np.float32(1e-5)*min(np.float32(1), abs(mean[c])*np.float32(10))
+            scale[c] = np.sqrt(scale[c]/n) + max(eps, np.float32(1e-30))
+        for t in range(x.shape[1]):
+            for c in range(columns): x[b, t, c] = min(max((window[t, c] - mean[c])/scale[c], -clip), clip)
+            for c in range(stamps.shape[1]): times[b, t, c] = stamps[starts[b] + t, c]
+
 def gather(
     store:BarStore, # the data
     starts:np.ndarray # (B,) first rows
 ) -> Batch: # of `store.cfg.window` bars each
     "The windows beginning at `starts`, normalised by their lookback part."
-    rows = np.arange(store.cfg.window)[:, None] + np.asarray(starts)
-    x = np.take(store.bars, rows, 0).swapaxes(0, 1) # in memory bar by bar, so that statistics run along rows of B x 6 numbers
-    x = normalise(x, *lookback_stats(x[:, :store.cfg.lookback_window]), store.cfg.clip)
-    stamps = np.stack([store.stamps[a:a + store.cfg.window] for a in starts])
-    return Batch(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(stamps.astype(np.int64)))
+    starts, T = np.asarray(starts, np.int64), store.cfg.window
+    if len(starts) and not 0 <= starts.min() <= starts.max() <= len(store.bars) - T: raise IndexError(f'windows of {T} bars begin at rows {starts.min()} to {starts.max()} of {len(store.bars)}')
+    x, times = np.empty((len(starts), T, store.bars.shape[1]), np.float32), np.empty((len(starts), T, store.stamps.shape[1]), np.int64)
+    _gather(np.asarray(store.bars), np.asarray(store.stamps), starts, store.cfg.lookback_window, np.float32(store.cfg.clip), x, times)
+    return Batch(torch.from_numpy(x), torch.from_numpy(times))
 
 # %% ../nbs/02_windows.ipynb #6a7ee9e3
 @dataclass
