@@ -112,7 +112,7 @@ class PathCache:
 
     def attend_context(self,
                        q:torch.Tensor): # (series, n_heads, 1, context, head_dim): queries of the context
-        "What the context's queries read, in the shape of `q`."
+        "What the context's queries read, (series, n_heads, 1, context, head_dim)."
         return F.scaled_dot_product_attention(q[:, :, 0], self.k[:, :, :self.context], self.v[:, :, :self.context], is_causal=True)[:, :, None]
 
     def attend(self,
