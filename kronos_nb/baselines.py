@@ -18,12 +18,12 @@ from .klines import BAR_COLS, PRICE_COLS
 # %% ../nbs/40_baselines.ipynb #7c706011
 def last_value(
     history:np.ndarray, # (N, lookback, columns)
-    horizon:int, paths:int=1, seed:int=0
+    horizon:int, paths:int=1, seed:int=0 # bars to forecast; sample paths and their seed, where a baseline has any
 ) -> np.ndarray: # (N, 1, horizon, columns): a point is a single path
     "As now."
     return np.repeat(history[:, None, -1:], horizon, 2)
 
-def drift(history, horizon, paths=1, seed=0): # as for `last_value`
+def drift(history, horizon, paths=1, seed=0): # as for `last_value` -> (N, 1, horizon, columns)
     "The line through the first and the last bar, continued."
     slope = (history[:, -1] - history[:, 0]) / max(1, history.shape[1] - 1)
     return history[:, None, -1:] + slope[:, None, None]*np.arange(1, horizon + 1)[:, None]
@@ -36,7 +36,7 @@ def season_length(
     per_day = int(pd.Series(1, t.normalize()).groupby(level=0).size().max())
     return per_day if per_day > 1 else 5 if (t.dayofweek < 5).all() else 7
 
-def seasonal_naive(season): # bars, from `season_length`
+def seasonal_naive(season): # bars, from `season_length` -> a baseline, called as `last_value`
     "The forecaster that repeats the last `season` bars."
     def seasonal(history, horizon, paths=1, seed=0):
         m = min(season, history.shape[1])

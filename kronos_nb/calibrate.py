@@ -15,7 +15,7 @@ import numpy as np
 from .config import UserError, written_aside
 
 # %% ../nbs/05_calibrate.ipynb #acf688a3
-LEVELS = np.array([.1, .2, .3, .4, .5, .6, .7, .8, .9, .95, .98])
+LEVELS = np.array([.1, .2, .3, .4, .5, .6, .7, .8, .9, .95, .98]) # of the central intervals that are fitted
 
 def conformal_scores(
     paths:np.ndarray, # (N, paths, horizon, columns)
@@ -39,7 +39,7 @@ class Calibration:
     @classmethod
     def fit(cls,
             scores:np.ndarray, # (L, N, steps, columns), from `conformal_scores`
-            levels:np.ndarray=LEVELS, weights:str='', about:dict|None=None):
+            levels:np.ndarray=LEVELS, weights:str='', about:dict|None=None) -> 'Calibration': # as the fields
         "The conformal quantile of the scores at every level."
         n = scores.shape[1]
         ranks = np.minimum(np.ceil((n + 1)*levels), n).astype(int) - 1
@@ -57,7 +57,7 @@ class Calibration:
     def quantile(self,
                  paths:np.ndarray, # (..., paths, steps, columns)
                  q:float): # between 0 and 1
-        "A quantile of the paths, moved away from or towards their median; never below zero where no path is."
+        "A quantile of the paths, (..., steps, columns), moved away from or towards their median; never below zero where no path is."
         middle, raw = np.median(paths, -3), np.quantile(paths, q, axis=-3)
         out = middle + self.factor(abs(1 - 2*q), paths.shape[-2])*(raw - middle)
         return np.where(paths.min(-3) >= 0, np.maximum(out, 0), out)

@@ -20,7 +20,7 @@ from torch import nn
 from .config import Section, UserError, explain_validation
 from .layers import HubModel
 
-log = logging.getLogger('kronos_nb')
+log = logging.getLogger('kronos_nb') # the package's
 
 # %% ../nbs/31_checkpoint.ipynb #0df2563f
 def save_model(

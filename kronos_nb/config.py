@@ -79,13 +79,13 @@ class Section(BaseModel):
 
 def _as_list(v): return [v] if isinstance(v, (str, Path)) else v
 
-PathList = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)]
-Patterns = Annotated[list[str], BeforeValidator(_as_list)]
-Trackers = Annotated[list[Literal['tensorboard', 'wandb', 'comet_ml']], BeforeValidator(_as_list)]
-Repair = Annotated[list[Literal['drop_duplicates', 'ffill']], BeforeValidator(_as_list)]
+PathList = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)] # at least one; a single one may stand alone
+Patterns = Annotated[list[str], BeforeValidator(_as_list)] # names with wildcards, none, one or several
+Trackers = Annotated[list[Literal['tensorboard', 'wandb', 'comet_ml']], BeforeValidator(_as_list)] # as accelerate names them
+Repair = Annotated[list[Literal['drop_duplicates', 'ffill']], BeforeValidator(_as_list)] # what `load_klines` may mend
 
 # %% ../nbs/00_config.ipynb #48c50e0e
-SPLITS = ('train', 'val', 'test')
+SPLITS = ('train', 'val', 'test') # from the oldest bars to the newest
 
 class DataConfig(Section):
     "Which K-lines, cut into which windows."
@@ -192,15 +192,25 @@ class ModelPathsConfig(Section):
         return self
 
     @property
-    def root(self) -> Path: return Path(self.base_save_path)
+    def root(self) -> Path:
+        "The experiment's folder."
+        return Path(self.base_save_path)
     @property
-    def tokenizer_best(self) -> Path: return self.root/self.tokenizer_save_name/'best_model'
+    def tokenizer_best(self) -> Path:
+        "Where stage 1 saves its best model."
+        return self.root/self.tokenizer_save_name/'best_model'
     @property
-    def basemodel_best(self) -> Path: return self.root/self.basemodel_save_name/'best_model'
+    def basemodel_best(self) -> Path:
+        "Where stage 2 saves its best model."
+        return self.root/self.basemodel_save_name/'best_model'
     @property
-    def logs(self) -> Path: return self.root/'logs'
+    def logs(self) -> Path:
+        "The folder of training.log, metrics.csv and speed.csv."
+        return self.root/'logs'
     @property
-    def figures(self) -> Path: return self.root/'figures'
+    def figures(self) -> Path:
+        "The folder of the pictures."
+        return self.root/'figures'
 
 # %% ../nbs/00_config.ipynb #e01b199b
 class ExperimentConfig(Section):
@@ -290,8 +300,8 @@ def _size_name(v):
     name = v.lower().removeprefix('neoquasar/').removeprefix('kronos-').removeprefix('tokenizer-')
     return name
 
-PredictorSize = Annotated[Literal['mini', 'small', 'base', 'large'] | PredictorArchitecture, BeforeValidator(_size_name)]
-TokenizerSize = Annotated[Literal['2k', 'base'] | TokenizerArchitecture, BeforeValidator(_size_name)]
+PredictorSize = Annotated[Literal['mini', 'small', 'base', 'large'] | PredictorArchitecture, BeforeValidator(_size_name)] # NeoQuasar/Kronos-small is small, too
+TokenizerSize = Annotated[Literal['2k', 'base'] | TokenizerArchitecture, BeforeValidator(_size_name)] # likewise
 
 class ArchitectureConfig(Section):
     "Shapes for a run from random weights (new here)."
@@ -320,14 +330,14 @@ class ForecastConfig(Section):
 # %% ../nbs/00_config.ipynb #3f32f98c
 class FinetuneConfig(Section):
     "Everything a fine-tuning run needs to know."
-    data: DataConfig
-    training: TrainingConfig = TrainingConfig()
-    model_paths: ModelPathsConfig = ModelPathsConfig()
-    experiment: ExperimentConfig = ExperimentConfig()
-    device: DeviceConfig = DeviceConfig()
-    distributed: DistributedConfig = DistributedConfig()
-    architecture: ArchitectureConfig = ArchitectureConfig()
-    forecast: ForecastConfig = ForecastConfig()
+    data: DataConfig # the only section without a default
+    training: TrainingConfig = TrainingConfig() # how long, how fast
+    model_paths: ModelPathsConfig = ModelPathsConfig() # weights in, folder out
+    experiment: ExperimentConfig = ExperimentConfig() # which stages, from what weights
+    device: DeviceConfig = DeviceConfig() # of a single process
+    distributed: DistributedConfig = DistributedConfig() # of several processes
+    architecture: ArchitectureConfig = ArchitectureConfig() # for random weights
+    forecast: ForecastConfig = ForecastConfig() # pictures and score at the end
 
     @model_validator(mode='after')
     def _sources(self):

@@ -37,7 +37,7 @@ from .train_sequential import bars_frame
 from .trainer import Run, open_run
 from .windows import BarStore
 
-log = logging.getLogger('kronos_nb')
+log = logging.getLogger('kronos_nb') # the package's
 
 # %% ../nbs/43_evaluate.ipynb #bb80028f
 def rolling_origins(
@@ -58,7 +58,7 @@ def rolling_origins(
     return np.concatenate([r[i[i < len(r)]] for r, i in zip(rows, at)])
 
 def symbols_of(
-    store:BarStore,
+    store:BarStore, # the data
     rows:np.ndarray # of the store
 ) -> np.ndarray: # (N,) names
     "Whose bars these are."
@@ -88,9 +88,9 @@ def baseline_forecaster(
 # %% ../nbs/43_evaluate.ipynb #8ac1d7e7
 def sees_the_future(
     forecast, # a forecaster
-    store:BarStore,
+    store:BarStore, # the data
     origin:int, # row of the store
-    horizon:int, paths:int=2, seed:int=0
+    horizon:int, paths:int=2, seed:int=0 # bars to forecast; sample paths and their seed
 ) -> bool:
     "Does a forecast change when the bars it is to forecast are shuffled among themselves?"
     end = next(b for a, b in store.spans.values() if a <= origin < b)
@@ -104,7 +104,7 @@ def sees_the_future(
 def forecast_part(
     forecast, # a forecaster
     name:str, # its name
-    store:BarStore, origins:np.ndarray, horizon:int, paths:int, seed:int
+    store:BarStore, origins:np.ndarray, horizon:int, paths:int, seed:int # what the forecaster is called with
 ) -> pa.Table: # a row per origin, step and column: what was forecast, what came, and the last known value
     "Forecasts at some origins."
     out = np.asarray(forecast(store, origins, horizon, paths, seed), np.float32)
@@ -132,7 +132,7 @@ def read_part(
 @dataclass
 class Contestant:
     "A forecaster with a name."
-    name:str
+    name:str # in tables and pictures
     forecast:object # a forecaster
     weights:str='' # what it is made of, as a digest
     folder:Path|None=None # of its weights, if a calibration may be saved there
@@ -194,10 +194,10 @@ def skill_table(
 @dataclass
 class Evaluation:
     "What an evaluation found; printed, it is the summary."
-    folder:Path
+    folder:Path # of the results
     metrics:pd.DataFrame # metrics.csv
     skill:pd.DataFrame # skill.csv
-    models:list[str]
+    models:list[str] # names of the forecasters that are no baselines
     about:str # which forecasts, in words
 
     def overall(self) -> pd.DataFrame: # a row per forecaster
@@ -338,5 +338,5 @@ def _write_page(run, result, test, per_forecast, identity):
         {'Configuration': (cfg.model_paths.root/'config.yaml').read_text(encoding='utf-8') if (cfg.model_paths.root/'config.yaml').is_file() else str(cfg), 'Data': f'SHA-256 of the bars: {identity["data"]}', 'Versions': _versions()})
 
 # %% ../nbs/43_evaluate.ipynb #a827c64c
-main = as_command(evaluate)
+main = as_command(evaluate) # the command kronos_evaluate
 if __name__ == '__main__' and '__file__' in globals(): main() # python -m, torchrun -m; not in a notebook

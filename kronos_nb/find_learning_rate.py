@@ -25,7 +25,7 @@ from .windows import gather, prefetch
 # %% ../nbs/36_find_learning_rate.ipynb #1038f7de
 def sweep_learning_rate(
     stage:Stage, # its model is trained in place, and spoilt
-    run:Run,
+    run:Run, # settings and data
     low:float, high:float, # rates of the first and the last step
     steps:int # optimiser steps
 ) -> pd.DataFrame: # learning_rate, loss and smoothed, a row per step
@@ -68,7 +68,7 @@ class LearningRates:
     table:pd.DataFrame # learning_rate, loss and smoothed
     suggestion:float|None # where the loss falls fastest
     key:str # of the configuration
-    picture:Path
+    picture:Path # PNG
 
     def __str__(self):
         found = (f'the loss falls fastest at {self.suggestion:.1e}: {self.key} of about that size is a good peak' if self.suggestion else
@@ -99,5 +99,5 @@ def find_learning_rate(
     return found
 
 # %% ../nbs/36_find_learning_rate.ipynb #e2fd150b
-main = as_command(find_learning_rate)
+main = as_command(find_learning_rate) # the command kronos_find_learning_rate
 if __name__ == '__main__' and '__file__' in globals(): main() # python -m, torchrun -m; not in a notebook

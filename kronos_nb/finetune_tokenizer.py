@@ -51,5 +51,5 @@ def finetune_tokenizer(
     with open_run(config, set, resume) as run: return train_tokenizer(run, build_tokenizer(run.cfg))
 
 # %% ../nbs/33_finetune_tokenizer.ipynb #57002240
-main = as_command(finetune_tokenizer)
+main = as_command(finetune_tokenizer) # the command kronos_finetune_tokenizer
 if __name__ == '__main__' and '__file__' in globals(): main() # python -m, torchrun -m; not in a notebook

@@ -96,7 +96,7 @@ class Forecast:
         return self.quantile((1 - level)/2, calibrated), self.quantile((1 + level)/2, calibrated)
     def frame(self,
               quantiles=(.05, .25, .5, .75, .95), # shown as close_q05 ... volume_q95
-              calibrated:bool=False): # are the quantiles?
+              calibrated:bool=False): # are the quantiles? -> a frame of (horizon, 7 + 6*quantiles)
         "One row per bar: the means under the bars' own names, so that it reads as K-lines, then the quantiles."
         tables = [self.mean()] + [self.quantile(q, calibrated).add_suffix(f'_q{100*q:02g}') for q in quantiles]
         return pd.concat(tables, axis=1).rename_axis('timestamps').reset_index()
@@ -117,16 +117,16 @@ class Forecast:
 def plot(self:Forecast,
          truth:pd.DataFrame|None=None, # the bars that came
          n:int|None=None, # bars of history to draw; default four times the horizon
-         title:str|None=None, path=None): # PNG to save
+         title:str|None=None, path=None): # over the picture; PNG to save -> a figure
     "The fan of the close over history and truth, with a panel of volumes."
     return plot_forecast(self.history.tail(n or max(60, 4*len(self))), self.median(), truth, self.paths if len(self.paths) > 1 else None, title or self.name or None, path)
 
 @patch
 def candles(self:Forecast,
             n:int|None=None, # bars of history to draw; default twice the horizon
-            title:str|None=None,
+            title:str|None=None, # over the picture
             style:str='west', # 'west': rising is green; 'china': rising is red
-            path=None): # PNG to save
+            path=None): # PNG to save -> a figure
     "The median path as candles, behind those of the history."
     bars = pd.concat((self.history.tail(n or max(40, 2*len(self))), self.median().rename_axis('timestamps').reset_index()))
     return plot_candles(bars, forecast=len(self), title=title or self.name or None, style=style, path=path)
@@ -135,7 +135,7 @@ def candles(self:Forecast,
 def interactive(self:Forecast,
                 truth:pd.DataFrame|None=None, # the bars that came
                 n:int|None=None, # bars of history to draw; default four times the horizon
-                title:str|None=None, style:str='west', path=None): # HTML to save, self-contained
+                title:str|None=None, style:str='west', path=None): # as for `candles`; HTML to save, self-contained -> a plotly figure
     "Candles, fan and volumes as a plotly figure."
     return plotly_forecast(self.history.tail(n or max(60, 4*len(self))), self.median(), truth, self.paths, title=title or self.name or None, style=style, path=path)
 
@@ -262,7 +262,7 @@ def predict_batch(self:KronosPredictor,
                   sample_count:int=1, # sample paths to average
                   verbose:bool=True, # show a progress bar?
                   **kwargs) -> list[pd.DataFrame]: # seed, s2, window, raw, calendar: see `predict_paths_batch`
-    "The mean path of several series, each a frame indexed by its future time stamps."
+    "The mean path of several series, each a frame (horizon, 6) indexed by its future time stamps."
     return [f.mean() for f in self.predict_paths_batch(df_list, x_timestamp_list, y_timestamp_list, pred_len, T, top_k, top_p, sample_count, verbose=verbose, **kwargs)]
 
 @patch
@@ -275,5 +275,5 @@ def predict(self:KronosPredictor,
             sample_count:int=1, # sample paths to average
             verbose:bool=True, # show a progress bar?
             **kwargs) -> pd.DataFrame: # seed, s2, window, raw, calendar: see `predict_paths_batch`
-    "The mean of the sample paths, a frame indexed by the future time stamps."
+    "The mean of the sample paths, a frame (horizon, 6) indexed by the future time stamps."
     return self.predict_batch([df], [x_timestamp], [y_timestamp], pred_len, T, top_k, top_p, sample_count, verbose, **kwargs)[0]

@@ -68,8 +68,8 @@ def split_at(
 @dataclass
 class FileForecasts:
     "Forecasts of every symbol, and what was written."
-    forecasts:dict[str, Forecast]
-    written:list[Path]
+    forecasts:dict[str, Forecast] # of every symbol
+    written:list[Path] # files
     def __str__(self):
         lines = [f'{f!r}' for f in list(self.forecasts.values())[:8]] + (['...'] if len(self.forecasts) > 8 else [])
         return '\n'.join(lines + [f'written: {w}' for w in self.written[:8]] + ([f'... and {len(self.written) - 8} more'] if len(self.written) > 8 else []))
@@ -135,6 +135,6 @@ def forecast_files(
     return FileForecasts(forecasts, written)
 
 # %% ../nbs/22_forecast_files.ipynb #65713931
-main = as_command(forecast_files)
+main = as_command(forecast_files) # the command kronos_forecast
 
 if __name__ == '__main__' and '__file__' in globals(): main()

@@ -72,9 +72,9 @@ def _rotate(x, place): return torch.addcmul(x*place[0], x.roll(x.shape[-1]//2, -
 class PathCache:
     "Preallocated keys and values of one attention layer: a context per series, shared by its paths, and a branch per path."
     def __init__(self,
-                 series:int, n_heads:int,
+                 series:int, n_heads:int, # histories of the batch, heads of the layer
                  context:int, # positions of the context
-                 head_dim:int,
+                 head_dim:int, # features of a head
                  like:torch.Tensor, # a tensor of the device and dtype to use
                  room:int=0): # places behind the context for the branch of a single path
         self.context, self.length = context, 0
@@ -83,7 +83,7 @@ class PathCache:
 
     def branch(self,
                paths:int, # per series
-               horizon:int): # positions each may add
+               horizon:int): # positions each may add -> the cache itself
         "Start new branches; the context stays."
         self.length, series, n_heads, head_dim = 0, *self.k.shape[:2], self.k.shape[3]
         self.in_one = paths == 1 and self.k.shape[2] >= self.context + horizon
@@ -112,14 +112,14 @@ class PathCache:
 
     def attend_context(self,
                        q:torch.Tensor): # (series, n_heads, 1, context, head_dim): queries of the context
-        "What the context's queries read, in the shape of `q`."
+        "What the context's queries read, (series, n_heads, 1, context, head_dim)."
         return F.scaled_dot_product_attention(q[:, :, 0], self.k[:, :, :self.context], self.v[:, :, :self.context], is_causal=True)[:, :, None]
 
     def attend(self,
                q:torch.Tensor, # (series, n_heads, paths, t, head_dim): queries of the last t positions
                first:int=0, # context positions before this one are forgotten
                mask:torch.Tensor|None=None): # (series, context - first) to add to the scores of the context
-        "What the queries of the branches read, in the shape of `q`."
+        "What the queries of the branches read, (series, n_heads, paths, t, head_dim)."
         t, n, seen, scale = q.shape[3], self.length, slice(first, self.context), q.shape[-1]**-0.5
         if self.in_one and t == 1:
             end = self.context + n

@@ -74,7 +74,8 @@ def _float_of_bits(context, bits):
     return float32(int32), lambda context, builder, signature, args: builder.bitcast(args[0], ir.FloatType())
 
 @njit(**_quick)
-def exp(x): # of a float32, to 1e-7; unlike the library's, compilers can do sixteen at once
+def exp(x): # float32 -> float32
+    "e to the power of x, to 1e-7; unlike the library's, compilers can do sixteen at once."
     x = max(x, np.float32(-87))
     k = np.floor(x*np.float32(1.44269504) + np.float32(.5))
     r = x - k*np.float32(.693359375) + k*np.float32(2.12194440e-4) # x - k log 2, in two parts
@@ -89,7 +90,8 @@ def exp(x): # of a float32, to 1e-7; unlike the library's, compilers can do sixt
 
 # %% ../nbs/14_kernels.ipynb #87c4b7e5
 @njit(**_quick)
-def rms_norm(x, weight, eps, out): # x (R, d)
+def rms_norm(x, weight, eps, out): # x and out (R, d), weight (d,)
+    "Rows over their root mean squares, times the weight."
     for r in range(len(x)):
         a = np.float32(0)
         for c in range(x.shape[1]): a += x[r, c]*x[r, c]
@@ -107,6 +109,7 @@ def _turned(row, cos, sin, out): # rotary position of one head; the first half o
 
 @njit(**_quick)
 def place(rows, part, cos, sin, turns, out, at): # part of rows (series, paths, t, parts, heads, size) to out (series, heads, paths, places, size) from `at` on
+    "Lay queries, keys or values out as attention reads them, turned by their positions or not."
     B, P, t, _, heads, _ = rows.shape # cos and sin (1 or series, t, size)
     for j in range(B*P*t):
         b, p, i = j//(P*t), j//t%P, j%t
@@ -116,7 +119,7 @@ def place(rows, part, cos, sin, turns, out, at): # part of rows (series, paths, 
 
 # %% ../nbs/14_kernels.ipynb #789aee0e
 @njit(**_quick)
-def share_attention(shared, q, own_k, own_v, base, n, scale, mask, out):
+def share_attention(shared, q, own_k, own_v, base, n, scale, mask, out): # own_k, own_v (series, heads, paths, places, size), read from base on; scale multiplies scores, mask (1 or series, context) is added
     """Turn scores of the context `shared` (series, heads, paths*t, context) into weights, and begin the outputs (series, heads, paths, t, size)
     with what the queries q, in the shape of out, read from the last t of n positions of their branches."""
     B, heads, paths, t, size = q.shape
@@ -160,6 +163,7 @@ def _threshold(p, weights, most): # the smallest t above which at most `most` of
 
 @njit(**_quick)
 def sample_rows(logits, u, T, top_k, top_p, out): # logits (N, vocabulary); u (N,) uniforms; out (N,) token ids
+    "Sample a token per row, as `kronos_nb.generate.pick` does."
     for r in range(len(logits)):
         row, p = logits[r], np.empty(logits.shape[1], np.float32)
         best = np.float32(-3e38)
@@ -185,7 +189,8 @@ def sample_rows(logits, u, T, top_k, top_p, out): # logits (N, vocabulary); u (N
 
 # %% ../nbs/14_kernels.ipynb #d668ad15
 @njit(parallel=True, **_quick)
-def linear(x, w, b, out): # x (R, inputs), w (outputs, inputs), b (outputs,): x w' + b
+def linear(x, w, b, out): # x (R, inputs), w (outputs, inputs), b (outputs,), out (R, outputs)
+    "x w' + b."
     for i in prange(len(w)):
         for r in range(len(x)):
             a = np.float32(0)
@@ -193,7 +198,8 @@ def linear(x, w, b, out): # x (R, inputs), w (outputs, inputs), b (outputs,): x 
             out[r, i] = a + b[i]
 
 @njit(parallel=True, **_quick)
-def add_linear(x, w, b, out): # the same, added to what is there
+def add_linear(x, w, b, out): # as for `linear`
+    "x w' + b, added to what is there."
     for i in prange(len(w)):
         for r in range(len(x)):
             a = np.float32(0)
@@ -201,7 +207,8 @@ def add_linear(x, w, b, out): # the same, added to what is there
             out[r, i] += a + b[i]
 
 @njit(parallel=True, **_quick)
-def swiglu(x, gate, up, out): # silu(x gate') * (x up')
+def swiglu(x, gate, up, out): # x (R, inputs), gate and up (outputs, inputs), out (R, outputs)
+    "silu(x gate') * (x up')."
     for i in prange(len(gate)):
         for r in range(len(x)):
             g = u = np.float32(0)
@@ -212,7 +219,8 @@ def swiglu(x, gate, up, out): # silu(x gate') * (x up')
 
 # %% ../nbs/14_kernels.ipynb #62a297a3
 @njit(parallel=True, **_quick)
-def attend(q, k, v, own_k, own_v, base, n, lo, hi, scores, out): # q, out (R, heads, size); k, v (series, heads, places, size); lo, hi (series,): what is seen of them
+def attend(q, k, v, own_k, own_v, base, n, lo, hi, scores, out): # q, out (R, heads, size); k, v (series, heads, places, size); lo, hi (series,): what is seen of them; scores (R*heads, places): room to work in
+    "What the last position of every branch reads in its context and in itself."
     heads, size, paths = q.shape[1], q.shape[2], own_k.shape[2] # own_k, own_v (series, heads, paths, places, size), n of them from base on
     scale = np.float32(1) / np.sqrt(np.float32(size))
     for j in prange(len(q)*heads):
@@ -242,6 +250,7 @@ def attend(q, k, v, own_k, own_v, base, n, lo, hi, scores, out): # q, out (R, he
 # %% ../nbs/14_kernels.ipynb #a5aeeeb8
 @njit(**_quick)
 def store(rows, cos, sin, turns, out, n): # rows (R, heads, size) to place n of their branches in out (series, heads, paths, places, size); cos and sin (1 or series, 1, size)
+    "Put the keys or values of one position into their branches, turned or not."
     paths = out.shape[2]
     for r in range(len(rows)):
         b = r//paths
@@ -250,13 +259,14 @@ def store(rows, cos, sin, turns, out, n): # rows (R, heads, size) to place n of 
             else: out[b, h, r%paths, n] = rows[r, h]
 
 @njit(**_quick)
-def turn(rows, cos, sin, paths): # in place
+def turn(rows, cos, sin, paths): # as for `store`; paths per series
+    "Turn rows by their position, in place."
     for r in range(len(rows)):
         b = r//paths%len(cos)
         for h in range(rows.shape[1]): _turned(rows[r, h], cos[b, 0], sin[b, 0], rows[r, h])
 
 @njit(**_quick)
-def block_step(x, norm1, qkv_w, qkv_b, out_w, out_b, norm2, gate, up, down, eps, k, v, own_k, own_v, base, n, lo, hi, cos, sin, h, qkv, wide, scores, zeros):
+def block_step(x, norm1, qkv_w, qkv_b, out_w, out_b, norm2, gate, up, down, eps, k, v, own_k, own_v, base, n, lo, hi, cos, sin, h, qkv, wide, scores, zeros): # weights as for the functions above, keys and values as for `attend`; h (R, d), qkv (R, 3d), wide (R, inside), scores: room to work in; zeros: a bias
     "One transformer block on rows x (R, d), in place; place base + n of the branches is theirs."
     (R, d), (heads, size) = x.shape, (k.shape[1], k.shape[3])
     rms_norm(x, norm1, eps, h)

@@ -20,11 +20,11 @@ from pydantic import ValidationError
 from .config import DataConfig, UserError, as_command, explain_validation, load_config
 
 # %% ../nbs/01_klines.ipynb #c21db313
-log = logging.getLogger('kronos_nb')
+log = logging.getLogger('kronos_nb') # of the whole package; `run_log` routes it
 
-PRICE_COLS = ['open', 'high', 'low', 'close']
+PRICE_COLS = ['open', 'high', 'low', 'close'] # in the currency of the quotes
 BAR_COLS = PRICE_COLS + ['volume', 'amount'] # the order the published models expect
-TIME_COLS = ['minute', 'hour', 'weekday', 'day', 'month']
+TIME_COLS = ['minute', 'hour', 'weekday', 'day', 'month'] # from 0, 0, 0 (Monday), 1 and 1
 
 # %% ../nbs/01_klines.ipynb #54d3ae9e
 ALIASES = dict( # names are compared without case, punctuation and brackets
@@ -713,10 +713,13 @@ class DataReport:
     data:DataConfig # windows and ratios that were asked for
 
     @property
-    def ok(self) -> bool: return not self.problems
+    def ok(self) -> bool:
+        "Would training accept the data?"
+        return not self.problems
 
     @property
     def verdict(self) -> str: # one line
+        "OK, or the first problem."
         n = len(self.problems)
         return 'OK: training would accept this data' if not n else f'REFUSED: {self.problems[0]}' + (f' [the first of {n} problems]' if n > 1 else '')
 
@@ -779,7 +782,7 @@ def _check_or_exit(*args, **kwargs):
     print(report)
     raise UserError(report.verdict)
 
-main = as_command(_check_or_exit)
+main = as_command(_check_or_exit) # the command kronos_check_data
 
 # %% ../nbs/01_klines.ipynb #77e403f2
 if __name__ == '__main__' and '__file__' in globals(): main() # `python -m kronos_nb.klines`

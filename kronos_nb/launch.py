@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from .config import FinetuneConfig, UserError, load_config
 
-log = logging.getLogger('kronos_nb')
+log = logging.getLogger('kronos_nb') # the package's
 
 # %% ../nbs/30_launch.ipynb #85b6c20b
 def choose_backend(
@@ -155,7 +155,7 @@ def leave(
 # %% ../nbs/30_launch.ipynb #81887ff7
 def share_arrays(
     make, # () -> (dict of arrays, anything that can be pickled); called in one process of each machine
-    acc:Accelerator
+    acc:Accelerator # the processes
 ) -> tuple[dict, object]: # what `make` returned; in the other processes its arrays are mapped from the same memory
     "Make large arrays once per machine."
     if acc.num_processes == 1: return make()
@@ -194,7 +194,7 @@ def _call(function, args, kwargs): return function(*args, **kwargs) # the launch
 
 def describe_process(
     config # what `load_config` takes
-) -> dict:
+) -> dict: # rank, world, device, ranks of all, type
     "Who am I among how many, on what device: to check that a launcher works."
     acc = make_accelerator(load_config(config))
     shares = acc.gather(torch.tensor([acc.process_index], device=acc.device))

@@ -29,6 +29,7 @@ class RMSNorm(nn.Module):
 
     def forward(self,
                 x:torch.Tensor): # (..., dim)
+        "x over its root mean square, times the learned weight, (..., dim)."
         wide = x if x.dtype == torch.float64 else x.float()
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).type_as(x) * self.weight
 
@@ -76,6 +77,7 @@ class Rotary(nn.Module):
     def forward(self,
                 x:torch.Tensor, # (..., T, dim): queries or keys
                 start:int=0): # position of the first of them
+        "x turned by its positions, (..., T, dim)."
         cos, sin = self.tables(start + x.shape[-2])
         return _Turn.apply(x, cos[start:], sin[start:, :sin.shape[-1]//2])
 
@@ -98,7 +100,7 @@ class Attention(nn.Module):
     "Causal multi-head attention with rotary positions."
     def __init__(self,
                  d_model:int, # width
-                 n_heads:int,
+                 n_heads:int, # heads; d_model / n_heads must be even
                  attn_dropout_p:float=0., # on the attention weights
                  resid_dropout_p:float=0.): # on the output
         super().__init__()
@@ -107,11 +109,14 @@ class Attention(nn.Module):
         self.rotary = Rotary(d_model // n_heads)
         self.resid_dropout = nn.Dropout(resid_dropout_p)
 
-    def heads(self, x): return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) # (B, T, d) -> (B, heads, T, d/heads)
+    def heads(self, x): # (B, T, d) -> (B, heads, T, d/heads)
+        "Split the features among the heads."
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
     def forward(self,
                 x:torch.Tensor, # (B, T, d_model): where the queries come from
                 memory:torch.Tensor|None=None): # (B, T, d_model): where keys and values come from; default x
+        "What every position reads in the positions up to its own, (B, T, d_model)."
         memory = x if memory is None else memory
         q, k, v = (self.heads(p(i)) for p, i in ((self.q_proj, x), (self.k_proj, memory), (self.v_proj, memory)))
         o = causal_attention(self.rotary(q), self.rotary(k), v, self.attn_dropout_p if self.training else 0.)
@@ -129,22 +134,25 @@ class FeedForward(nn.Module):
         self.w2 = nn.Linear(ff_dim, d_model, bias=False)
         self.ffn_dropout = nn.Dropout(ffn_dropout_p)
 
-    def forward(self, x): return self.ffn_dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
+    def forward(self, x): # (..., d_model)
+        "The same for every position, (..., d_model)."
+        return self.ffn_dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
 
 # %% ../nbs/10_layers.ipynb #25e24c4a
 class TransformerBlock(nn.Module):
     "Pre-norm attention and feed-forward, each added to its input."
     def __init__(self,
                  d_model:int, # width
-                 n_heads:int,
+                 n_heads:int, # of the attention
                  ff_dim:int, # width inside the feed-forward
-                 ffn_dropout_p:float=0., attn_dropout_p:float=0., resid_dropout_p:float=0.):
+                 ffn_dropout_p:float=0., attn_dropout_p:float=0., resid_dropout_p:float=0.): # see `FeedForward` and `Attention`
         super().__init__()
         self.norm1, self.self_attn = RMSNorm(d_model), Attention(d_model, n_heads, attn_dropout_p, resid_dropout_p)
         self.norm2, self.ffn = RMSNorm(d_model), FeedForward(d_model, ff_dim, ffn_dropout_p)
 
     def forward(self,
                 x:torch.Tensor): # (B, T, d_model)
+        "x with what attention and feed-forward add to it, (B, T, d_model)."
         x = x + self.self_attn(self.norm1(x))
         return x + self.ffn(self.norm2(x))
 
@@ -154,7 +162,7 @@ class HubModel(PyTorchModelHubMixin):
     @classmethod
     def from_pretrained(cls,
                         pretrained_model_name_or_path, # a folder with config.json and model.safetensors, or a hub id
-                        **kwargs): # as `huggingface_hub` has them: revision, cache_dir, token, ...
+                        **kwargs): # as `huggingface_hub` has them: revision, cache_dir, token, ... -> the model
         "Load weights from a folder or the hub; the model comes back in eval mode."
         where = str(pretrained_model_name_or_path)
         folder = Path(where)

@@ -15,7 +15,7 @@ from .klines import BAR_COLS, PRICE_COLS
 from .score import crps
 
 # %% ../nbs/41_metrics.ipynb #f7913b10
-QUANTILES, COVERED = (.05, .1, .25, .5, .75, .9, .95), (50, 80, 90)
+QUANTILES, COVERED = (.05, .1, .25, .5, .75, .9, .95), (50, 80, 90) # of the paths; central intervals, in per cent
 
 def score_rows(
     paths:np.ndarray, # (N, paths, horizon, columns)

@@ -39,6 +39,7 @@ class HierarchicalEmbedding(nn.Module):
     def forward(self,
                 s1:torch.Tensor, # (B, T) coarse ids
                 s2:torch.Tensor): # (B, T) fine ids
+        "A vector for each position, (B, T, d_model)."
         return self.fusion_proj(torch.cat((self.emb_s1(s1), self.emb_s2(s2)), -1) * self.scale)
 
 # %% ../nbs/13_model.ipynb #4f60418d
@@ -52,7 +53,9 @@ class FixedEmbedding(nn.Module):
         self.emb = nn.Embedding(n, d_model)
         self.emb.weight = nn.Parameter(torch.stack((angle.sin(), angle.cos()), -1).flatten(1), requires_grad=False)
 
-    def forward(self, ids): return self.emb(ids)
+    def forward(self, ids): # (...) int64
+        "Their rows of the table, (..., d_model)."
+        return self.emb(ids)
 
 class TemporalEmbedding(nn.Module):
     "The sum of five embeddings: minute, hour, weekday, day, month."
@@ -65,6 +68,7 @@ class TemporalEmbedding(nn.Module):
 
     def forward(self,
                 stamp:torch.Tensor): # (B, T, 5): minute, hour, weekday, day, month
+        "The sum at every position, (B, T, d_model)."
         minute, hour, weekday, day, month = stamp.long().unbind(-1)
         return (self.hour_embed(hour) + self.weekday_embed(weekday) + self.day_embed(day)
                 + self.month_embed(month) + self.minute_embed(minute))
@@ -74,13 +78,14 @@ class DependencyAwareLayer(nn.Module):
     "Lets the context be read again in the light of the coarse token."
     def __init__(self,
                  d_model:int, # width
-                 n_heads:int=4):
+                 n_heads:int=4): # of the attention
         super().__init__()
         self.cross_attn, self.norm = Attention(d_model, n_heads), RMSNorm(d_model)
 
     def forward(self,
                 hidden:torch.Tensor, # (B, T, d_model): the context
                 s1_embedding:torch.Tensor): # (B, T, d_model): of the coarse token after each position
+        "The context as the fine head reads it, (B, T, d_model)."
         return self.norm(hidden + self.cross_attn(s1_embedding, hidden))
 
 class DualHead(nn.Module):
@@ -105,9 +110,9 @@ class Kronos(nn.Module, HubModel):
                  s2_bits:int, # bits of the fine token
                  n_layers:int, # transformer blocks
                  d_model:int, # width
-                 n_heads:int,
+                 n_heads:int, # heads of every attention but that of `DependencyAwareLayer`
                  ff_dim:int, # width inside the feed-forward
-                 ffn_dropout_p:float, attn_dropout_p:float, resid_dropout_p:float,
+                 ffn_dropout_p:float, attn_dropout_p:float, resid_dropout_p:float, # see `FeedForward` and `Attention`
                  token_dropout_p:float, # on the embedded tokens
                  learn_te:bool): # train the time embeddings, or keep fixed sinusoids?
         super().__init__()

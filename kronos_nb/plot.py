@@ -25,7 +25,7 @@ from plotly.subplots import make_subplots
 from .config import UserError, written_aside
 
 # %% ../nbs/04_plot.ipynb #f3180adf
-BLUE, VERMILION, GREEN, INK, GREY = '#0072B2', '#D55E00', '#009E73', '#333333', '#8C8C8C'
+BLUE, VERMILION, GREEN, INK, GREY = '#0072B2', '#D55E00', '#009E73', '#333333', '#8C8C8C' # truth, forecast, rising, history, what stands back
 _chinese = ('Noto Sans CJK SC', 'Noto Sans SC', 'Source Han Sans SC', 'WenQuanYi Zen Hei', 'WenQuanYi Micro Hei', 'PingFang SC', 'Heiti SC', 'Microsoft YaHei', 'SimHei')
 _fonts = ['DejaVu Sans', *[f for f in _chinese if f in get_font_names()]]
 
@@ -160,7 +160,7 @@ def plot_forecast(
     forecast:pd.DataFrame, # the bars forecast
     truth:pd.DataFrame|None=None, # the bars that came
     paths:np.ndarray|None=None, # (paths, horizon, 6) sample paths, columns `BAR_COLS`: draws the fan
-    title:str|None=None,
+    title:str|None=None, # over the picture
     path=None # PNG to save
 ) -> Figure: # two panels, close and volume
     "Draw a forecast: history, forecast and fan, and the truth if it is known."
@@ -200,7 +200,7 @@ def plot_candles(
     df:pd.DataFrame, # bars: a `timestamps` column or DatetimeIndex, open, high, low, close, and `volume` if there is one
     n:int|None=None, # draw the last `n` bars only
     forecast:int=0, # so many of the last bars are forecast: a line is drawn before them
-    title:str|None=None,
+    title:str|None=None, # over the picture
     style:str='west', # 'west': rising is green; 'china': rising is red
     path=None # PNG to save
 ) -> Figure: # two panels, candles and volume
@@ -246,7 +246,7 @@ def plotly_forecast(
     forecast:pd.DataFrame, # the bars forecast, e.g. the median of the paths
     truth:pd.DataFrame|None=None, # the bars that came
     paths:np.ndarray|None=None, # (paths, horizon, 6) sample paths, columns `BAR_COLS`: draws the fan
-    title:str|None=None,
+    title:str|None=None, # over the picture
     style:str='west', # 'west': rising is green; 'china': rising is red
     path=None # HTML to save, self-contained
 ) -> Interactive: # two panels, prices and volume
@@ -311,7 +311,7 @@ def _stage_panels(axes, rows, title):
 
 def plot_losses(
     metrics, # the table the trainer writes, or its path (logs/metrics.csv)
-    title:str|None=None,
+    title:str|None=None, # over the picture
     path=None # PNG to save
 ) -> Figure: # a column of panels per stage: loss, learning rate, gradient norm
     "Draw the training curves of a run."
@@ -331,7 +331,7 @@ def plot_losses(
 def plot_learning_rates(
     table:pd.DataFrame, # columns learning_rate, loss and smoothed, a row per step
     mark:float|None=None, # a learning rate to point out
-    title:str|None=None,
+    title:str|None=None, # over the picture
     path=None # PNG to save
 ) -> Figure:
     "Draw the sweep of a learning-rate finder."

@@ -75,7 +75,7 @@ class BinarySphericalQuantizer(nn.Module):
 
     def loss(self,
              z:torch.Tensor, # (..., dim), unit length
-             codes:torch.Tensor): # what `forward` made of it
+             codes:torch.Tensor): # what `forward` made of it -> a scalar
         "Commitment and entropies."
         p = torch.sigmoid(-4 * z * self.scale)
         p = torch.stack((p, 1 - p), -1)
@@ -99,7 +99,7 @@ class BSQuantizer(nn.Module):
     def indices(self,
                 codes:torch.Tensor, # (..., s1_bits + s2_bits)
                 half:bool=False): # two indices, coarse and fine, rather than one?
-        "Token ids of codes."
+        "Token ids of codes, (...) int64; with `half` [coarse, fine]."
         if not half: return bits_to_indices(codes)
         return [bits_to_indices(codes[..., :self.s1_bits]), bits_to_indices(codes[..., self.s1_bits:])]
 

@@ -67,7 +67,7 @@ def _picture(fig, alt):
 
 def write_report(
     path, # report.html
-    title:str,
+    title:str, # of the page
     words:list[str], # what was found, a sentence each
     tables:dict, # heading -> (explanation, DataFrame)
     pictures:dict, # heading -> list of (caption, Figure)

@@ -68,7 +68,7 @@ class Sample:
     blob_id: str # git's name for its content
 
 SAMPLES = {'hk_ali_09988': Sample('HK_ali_09988_kline_5min_all.csv', 'https://raw.githubusercontent.com/shiyu-coder/Kronos/master/finetune_csv/data',
-                                  '00eaebdd4863fa3749c986570554ad5a03bf49dc')}
+                                  '00eaebdd4863fa3749c986570554ad5a03bf49dc')} # name -> file
 
 # %% ../nbs/03_samples.ipynb #a4cb905c
 def data_folder() -> Path: # absolute; it need not exist yet
@@ -122,7 +122,7 @@ def get_sample(
     print(f'{sample.file} is downloaded, and whole', file=sys.stderr)
     return path
 
-main = as_command(get_sample)
+main = as_command(get_sample) # the command kronos_get_sample
 
 # %% ../nbs/03_samples.ipynb #f365bf38
 SESSIONS = {'hk': [('09:30', '12:00'), ('13:00', '16:00')], 'us': [('09:30', '16:00')]} # trading hours by the exchange's clock

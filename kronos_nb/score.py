@@ -34,7 +34,7 @@ def forecast_origins(
 def evenly(
     items:np.ndarray, # in order
     n:int # how many of them to take, at most
-) -> np.ndarray:
+) -> np.ndarray: # (n,) or fewer
     "`n` items from the first to the last, evenly spread."
     return items[np.unique(np.linspace(0, len(items) - 1, min(n, len(items))).round().astype(int))]
 
@@ -54,7 +54,7 @@ class HeldOut:
     history:np.ndarray # (N, lookback, 6)
 
 def forecast_held_out(
-    predictor:KronosPredictor,
+    predictor:KronosPredictor, # the models
     store:BarStore, # the data
     origins:np.ndarray, # (N,) rows, from `forecast_origins`
     cfg:FinetuneConfig, # section `forecast`
@@ -72,7 +72,7 @@ def random_walk(
     history:np.ndarray, # (N, lookback) closes
     horizon:int, # bars
     paths:int, # per origin
-    seed:int=0
+    seed:int=0 # of the noise
 ) -> np.ndarray: # (N, paths, horizon) closes
     "Paths of a driftless geometric random walk with the history's volatility."
     sigma = np.diff(np.log(history), axis=1).std(1)
@@ -92,7 +92,7 @@ def score_paths(
     paths:np.ndarray, # (N, paths, horizon) closes
     truth:np.ndarray, # (N, horizon) closes
     last:np.ndarray # (N,) last known closes, the unit of the errors
-) -> dict:
+) -> dict: # name -> value
     "MAE of the median, CRPS, and coverage of the 90 % interval, all in per cent."
     mae = np.abs(np.median(paths, 1) - truth) / last[:, None]
     error = crps(truth, paths) / last[:, None] # of the sample's empirical distribution

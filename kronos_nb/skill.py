@@ -23,7 +23,7 @@ def skill(
     baseline:np.ndarray, # (n,) the baseline's errors for the same ones
     overlap:int=1, # neighbours whose targets share bars, itself included
     level:float=.95, # of the interval
-    draws:int=2000, seed:int=0
+    draws:int=2000, seed:int=0 # resamples, and their seed
 ) -> tuple[float, float, float]: # (skill, lower, upper end of its interval)
     "Skill and its circular block-bootstrap interval."
     n, block = len(errors), block_length(len(errors), overlap)

@@ -25,11 +25,11 @@ class KronosTokenizer(nn.Module, HubModel):
     def __init__(self,
                  d_in:int, # columns of a bar
                  d_model:int, # width
-                 n_heads:int,
+                 n_heads:int, # heads of every attention
                  ff_dim:int, # width inside the feed-forward
                  n_enc_layers:int, # the projection to bits counts as one, so this minus 1 blocks
                  n_dec_layers:int, # likewise
-                 ffn_dropout_p:float, attn_dropout_p:float, resid_dropout_p:float,
+                 ffn_dropout_p:float, attn_dropout_p:float, resid_dropout_p:float, # see `FeedForward` and `Attention`
                  s1_bits:int, # bits of the coarse token
                  s2_bits:int, # bits of the fine token
                  beta:float, gamma0:float, gamma:float, zeta:float, group_size:int): # see `BinarySphericalQuantizer`
@@ -44,11 +44,13 @@ class KronosTokenizer(nn.Module, HubModel):
         self.tokenizer = BSQuantizer(s1_bits, s2_bits, beta, gamma0, gamma, zeta, group_size)
 
     def to_bits(self, x): # (B, T, d_in) -> (B, T, bits), before the signs are taken
+        "Encode."
         x = self.embed(x.to(self.embed.weight.dtype))
         for block in self.encoder: x = block(x)
         return self.quant_embed(x)
 
     def to_bars(self, x): # (B, T, d_model) -> (B, T, d_in)
+        "Decode what `embed_ids` made of tokens."
         for block in self.decoder: x = block(x)
         return self.head(x)
 
@@ -71,7 +73,8 @@ class KronosTokenizer(nn.Module, HubModel):
         "Bars, (B, T, d_in), from token ids."
         return self.to_bars(self.embed_ids(ids, half))
 
-    def embed_ids(self, ids, half=False): # (..., T) as for `decode` -> (..., T, d_model), what the decoder reads
+    def embed_ids(self, ids, half=False): # (..., T) as for `decode` -> (..., T, d_model)
+        "What the decoder reads."
         n = (self.s1_bits, self.s2_bits)
         bits = torch.cat([indices_to_bits(i, k) for i, k in zip(ids, n)], -1) if half else indices_to_bits(ids, sum(n))
         return self.post_quant_embed(bits.type_as(self.head.weight) * self.tokenizer.bsq.scale)

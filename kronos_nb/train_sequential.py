@@ -27,7 +27,7 @@ from .tokenizer import KronosTokenizer
 from .trainer import Run, StageResult, describe_stage, open_run
 from .windows import BarStore
 
-log = logging.getLogger('kronos_nb')
+log = logging.getLogger('kronos_nb') # the package's
 
 # %% ../nbs/35_train_sequential.ipynb #e312406f
 def bars_frame(
@@ -71,7 +71,7 @@ class SequentialResult:
     scores:pd.DataFrame|None=None # the forecast beside the baselines
     scored_on:str='' # in words: which forecasts
     verdict:str='' # what the scores say
-    figures:list[Path]=field(default_factory=list)
+    figures:list[Path]=field(default_factory=list) # PNG files
 
     def __str__(self):
         def loss(r): return '(was there already)' if r.best_loss is None else f'(validation loss {r.best_loss:.4f} in epoch {r.best_epoch}, {r.seconds:.0f} s)'
@@ -162,5 +162,5 @@ def train_sequential(
     return result
 
 # %% ../nbs/35_train_sequential.ipynb #63d07552
-main = as_command(train_sequential)
+main = as_command(train_sequential) # the command kronos_train_sequential
 if __name__ == '__main__' and '__file__' in globals(): main() # python -m, torchrun -m; not in a notebook

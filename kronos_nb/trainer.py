@@ -31,18 +31,18 @@ from .layers import HubModel
 from .launch import StopSignals, leave, make_accelerator, run_log, seed_everything, share_arrays, tracker_names
 from .windows import BarStore, Batch, EpochPlan, gather, prefetch, require_windows
 
-log = logging.getLogger('kronos_nb')
+log = logging.getLogger('kronos_nb') # the package's
 
 # %% ../nbs/32_trainer.ipynb #0dc62aef
 @dataclass
 class Run:
     "A configuration, the processes it runs in, and the data."
-    cfg:FinetuneConfig
-    accelerator:Accelerator
-    store:BarStore
+    cfg:FinetuneConfig # all settings
+    accelerator:Accelerator # device and processes
+    store:BarStore # the data
     start_log:Callable # of a path
     resume:str = 'auto' # auto, never, or the folder of a checkpoint
-    begun:bool = False
+    begun:bool = False # are files written?
     lock:FileLock|None = None # held by the main process while it writes
 
     def begin(self):
@@ -105,7 +105,7 @@ class Stage:
     model:HubModel # trained in place
     loss:Callable # (model, Batch) -> scalar loss to train on
     error:Callable # (model, Batch) -> (B,) error of each window; the mean over the validation split chooses the best model
-    epochs:int
+    epochs:int # passes over the training windows, or over `samples_per_epoch` of them
     learning_rate:float # peak
     max_norm:float # gradients are clipped to this norm
     folder:Path # best_model
@@ -114,7 +114,9 @@ class Stage:
     given:tuple = () # tensors that training depends on besides the model's own
 
     @property
-    def checkpoints(self) -> Path: return self.folder.parent/'checkpoints'
+    def checkpoints(self) -> Path:
+        "What an interrupted run goes on from."
+        return self.folder.parent/'checkpoints'
 
 @dataclass
 class StageResult:
@@ -123,7 +125,7 @@ class StageResult:
     best_loss:float|None # lowest validation loss; None if the stage was skipped
     best_epoch:int|None # the epoch it was reached in, counted from 1
     history:pd.DataFrame # the rows of metrics.csv
-    seconds:float=0.
+    seconds:float=0. # spent by this process; what ran before a resume is not counted
 
 # %% ../nbs/32_trainer.ipynb #9ecde678
 def freeze(
@@ -201,8 +203,8 @@ def epoch_plan(
     return EpochPlan(run.store.starts('train', stride=run.cfg.data.window_stride), t.batch_size, t.accumulation_steps, run.accelerator.num_processes, t.seed, t.samples_per_epoch)
 
 # %% ../nbs/32_trainer.ipynb #9bd8d5a8
-METRICS = ['stage', 'epoch', 'step', 'train_loss', 'val_loss', 'learning_rate', 'grad_norm']
-SPEED = ['stage', 'epoch', 'step', 'windows_per_second']
+METRICS = ['stage', 'epoch', 'step', 'train_loss', 'val_loss', 'learning_rate', 'grad_norm'] # columns of metrics.csv
+SPEED = ['stage', 'epoch', 'step', 'windows_per_second'] # columns of speed.csv, which differs from run to run
 
 def write_metrics(
     path, # metrics.csv, or speed.csv
@@ -220,7 +222,7 @@ def write_metrics(
 # %% ../nbs/32_trainer.ipynb #c893f57b
 def train_step(
     stage:Stage, # with `model` as accelerate prepared it
-    acc:Accelerator,
+    acc:Accelerator, # device and processes
     opt, # the optimiser
     batches:list[Batch] # the micro-batches of this process
 ) -> tuple[torch.Tensor, torch.Tensor]: # (mean loss, gradient norm before clipping)
@@ -251,7 +253,7 @@ _FREE = ('num_workers', 'log_interval', 'save_every', 'keep_checkpoints', 'epoch
 
 def run_identity(
     stage:Stage, # with the weights it starts from
-    run:Run
+    run:Run # settings and data
 ) -> dict: # name -> value; JSON
     "What must not change between a checkpoint and the run that goes on from it."
     settings = {f'data.{k}': v for k, v in run.cfg.data.model_dump().items() if k not in ('data_path', 'max_context')}
@@ -265,7 +267,7 @@ def run_identity(
 # %% ../nbs/32_trainer.ipynb #f09ebf0e
 def save_progress(
     at:Progress, losses:list[torch.Tensor], # since the last log line
-    stage:Stage, run:Run, saved:Checkpoints,
+    stage:Stage, run:Run, saved:Checkpoints, # what is trained, where, and the stage's checkpoints
     opt, schedule, # as `fit` uses them
     identity:dict, # of the main process
     step:int # optimiser steps done in all epochs
@@ -281,7 +283,7 @@ def save_progress(
     acc.wait_for_everyone()
 
 def find_checkpoint(
-    stage:Stage, run:Run, saved:Checkpoints,
+    stage:Stage, run:Run, saved:Checkpoints, # as for `save_progress`
     identity:dict # of this run
 ) -> tuple|None: # (folder, weights, state), or nothing to go on from
     "The checkpoint to go on from: the main process looks, and tells the others."
@@ -409,7 +411,7 @@ def _train_epoch(stage, run, plan, opt, schedule, at, losses, bar, signals, save
 # %% ../nbs/32_trainer.ipynb #af20c3ac
 def describe_stage(
     stage:Stage, # with the model it would start from
-    run:Run
+    run:Run # settings and data
 ) -> dict[str, str]: # what -> how much, in words
     "What training a stage would take; nothing is trained and nothing written."
     freeze(stage)

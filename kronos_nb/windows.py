@@ -17,7 +17,7 @@ from numba import njit
 from .config import DataConfig, UserError
 from .klines import BAR_COLS, TIME_COLS, Klines, time_features
 
-log = logging.getLogger('kronos_nb')
+log = logging.getLogger('kronos_nb') # the package's
 
 # %% ../nbs/02_windows.ipynb #8ac50719
 def lookback_stats(
@@ -47,12 +47,12 @@ class BarStore:
     stamps:np.ndarray # (N, 5) int8, columns `TIME_COLS`
     timestamps:np.ndarray # (N,) datetime64
     spans:dict[str, tuple[int, int]] # symbol -> (first row, one past the last)
-    cfg:DataConfig
+    cfg:DataConfig # windows and ratios
 
     @classmethod
     def from_klines(cls,
                     klines:Klines, # checked frames, from `load_klines`
-                    cfg:DataConfig): # windows and ratios
+                    cfg:DataConfig) -> 'BarStore': # windows and ratios
         "Lay the frames of `klines` end to end."
         ends = np.cumsum([0] + [len(f) for f in klines.frames.values()]).tolist()
         bars = np.empty((ends[-1], len(BAR_COLS)), np.float32)
@@ -73,7 +73,7 @@ class BarStore:
                name:str, # train, val or test
                length:int|None=None, # bars of a window; default lookback + horizon + 1
                stride:int=1): # bars between neighbouring starts, within a symbol
-        "First rows of all windows of a split, in order of symbol and time."
+        "First rows (N,) of all windows of a split, in order of symbol and time."
         length = length or self.cfg.window
         ranges = [np.arange(a, b - length + 1, stride) for a, b in (self.split(s, name) for s in self.spans)]
         return np.concatenate(ranges) if ranges else np.empty(0, int)
@@ -100,7 +100,9 @@ class Batch:
     x:torch.Tensor # (B, T, 6) float32, normalised bars
     stamp:torch.Tensor # (B, T, 5) int64, time features
 
-    def to(self, device): return Batch(self.x.to(device, non_blocking=True), self.stamp.to(device, non_blocking=True))
+    def to(self, device): # a torch device, or its name -> Batch
+        "The same windows on a device."
+        return Batch(self.x.to(device, non_blocking=True), self.stamp.to(device, non_blocking=True))
 
 # %% ../nbs/02_windows.ipynb #4a1d4a81
 @njit(nogil=True, cache=True)
@@ -140,7 +142,7 @@ class EpochPlan:
     batch_size:int # windows per process and micro-batch
     accumulation:int=1 # micro-batches per step
     world:int=1 # processes
-    seed:int=0
+    seed:int=0 # of the order
     samples:int|None=None # windows per epoch; default all
 
     def __post_init__(self):
@@ -170,7 +172,7 @@ def prefetch(
     function, # item -> batch
     items, # what to call it with, in order
     ahead:int=2 # batches to prepare while one is used; 0 prepares each when it is asked for
-):
+): # yields batches
     "Yield `function(item)` for every item, prepared ahead in one background thread."
     if not ahead:
         yield from map(function, items)
