@@ -102,9 +102,10 @@ class PathCache:
         places = (self.own_k, self.own_v) if branching else (self.k[:, :, None], self.v[:, :, None])
         if branching: self.length += t
         q = rows.new_empty(B, H, P, t, size) if parts == 3 else None
+        angles = [a.reshape(-1, t, size).numpy() for a in place] if compiled(rows) else None
         for part, (out, turned) in enumerate([(q, True), (places[0], turns), (places[1], False)][3 - parts:]):
             at = 0 if out is q else begin
-            if compiled(rows): kernels.place(rows.numpy(), part, *(a.reshape(-1, t, size).numpy() for a in place), turned, out.numpy(), at)
+            if angles: kernels.place(rows.numpy(), part, *angles, turned, out.numpy(), at)
             else:
                 x = rows[:, :, :, part].permute(0, 3, 1, 2, 4)
                 out[..., at:at + t, :] = _rotate(x, place) if turned else x
@@ -159,9 +160,13 @@ class _Block:
         self.gate, self.up, self.down = Projection(ffn.w1), Projection(ffn.w3), Projection(ffn.w2)
         self.cache = PathCache(series, attn.n_heads, context, attn.out_proj.in_features//attn.n_heads, self.norm1.weight, room)
 
+    def keep(self, x, place, branching):
+        "Keep what later positions read of `x`, and return its queries."
+        return self.cache.store(_parts(self.qkv(_norm(x, self.norm1)), 3, self.n_heads), place, branching)
+
     def __call__(self, x, place, branching, first=0, mask=None):
         "New positions `x` (B, P, t, d): of the context, or of its branches."
-        q = self.cache.store(_parts(self.qkv(_norm(x, self.norm1)), 3, self.n_heads), place, branching)
+        q = self.keep(x, place, branching)
         x = self.out(_merge(self.cache.attend(q, first, mask) if branching else self.cache.attend_context(q)), plus=x)
         h = _norm(x, self.norm2)
         return self.down(self.up(h, times=self.gate(h, silu=True)), plus=x)
@@ -358,7 +363,7 @@ def decode_paths(
     x, at = tokenizer.embed_ids((s1, s2_ids), half=True)[:, None], torch.arange(C, device=s1.device)
     ahead = kept[:, None, None, None] + torch.arange(horizon, device=s1.device)
     here, there = ([_places(b.self_attn.rotary, p) for b in tokenizer.decoder] for p in (at, ahead))
-    for block, place in zip(blocks, here): x = block(x, place, False)
+    for i, (block, place) in enumerate(zip(blocks, here), 1): x = block(x, place, False) if i < len(blocks) else block.keep(x, place, False) # nobody asks what the context decodes to
     step = max(1, memory // (4 * B * horizon * (C + horizon) * max((b.n_heads for b in blocks), default=1)))
     for ids in zip(new_s1.split(step, 1), new_s2.split(step, 1)):
         x = tokenizer.embed_ids(ids, half=True)
