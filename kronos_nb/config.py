@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PathList', 'Patterns', 'Trackers', 'Repair', 'SPLITS', 'PredictorSize', 'TokenizerSize', 'UserError',
-           'command_parser', 'as_command', 'written_aside', 'Section', 'DataConfig', 'TrainingConfig',
+           'command_parser', 'as_command', 'written_aside', 'compiled_loop', 'Section', 'DataConfig', 'TrainingConfig',
            'ModelPathsConfig', 'ExperimentConfig', 'DeviceConfig', 'DistributedConfig', 'TokenizerArchitecture',
            'PredictorArchitecture', 'ArchitectureConfig', 'ForecastConfig', 'FinetuneConfig', 'describe_config',
            'explain_validation', 'load_config', 'save_config']
@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numba
 import yaml
 from fastcore.script import anno_parser
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -71,6 +72,16 @@ def written_aside(
     except OSError as e: raise UserError(f'{path}: could not be written: {e.strerror or e}') from e
     finally:
         with suppress(OSError): aside.unlink()
+
+# %% ../nbs/00_config.ipynb #822acc5d
+def compiled_loop(
+    **options # of `numba.njit`
+): # a decorator
+    "`numba.njit`, its result kept on disk where there is a place for it."
+    def decorate(f):
+        try: return numba.njit(cache=True, **options)(f)
+        except RuntimeError: return numba.njit(**options)(f)
+    return decorate
 
 # %% ../nbs/00_config.ipynb #80956905
 class Section(BaseModel):

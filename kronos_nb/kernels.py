@@ -17,6 +17,8 @@ from numba import config as numba_config, float32, int32, njit, prange, set_num_
 from numba.extending import intrinsic
 from torch import nn
 
+from .config import compiled_loop
+
 # %% ../nbs/14_kernels.ipynb #186b5cd1
 def joined(
     *linears:nn.Linear # of the same input size, all with a bias or none
@@ -67,13 +69,13 @@ class Projection:
         return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.packed, self.bias, how)
 
 # %% ../nbs/14_kernels.ipynb #efe15501
-_quick = dict(fastmath={'reassoc', 'contract', 'arcp', 'nsz', 'afn', 'nnan'}, cache=True)
+_quick = dict(fastmath={'reassoc', 'contract', 'arcp', 'nsz', 'afn', 'nnan'})
 
 @intrinsic
 def _float_of_bits(context, bits):
     return float32(int32), lambda context, builder, signature, args: builder.bitcast(args[0], ir.FloatType())
 
-@njit(**_quick)
+@compiled_loop(**_quick)
 def exp(x): # float32 -> float32
     "e to the power of x, to 1e-7; unlike the library's, compilers can do sixteen at once."
     x = max(x, np.float32(-87))
@@ -89,7 +91,7 @@ def exp(x): # float32 -> float32
     return p*_float_of_bits(int32((int32(k) + int32(127)) << int32(23)))
 
 # %% ../nbs/14_kernels.ipynb #87c4b7e5
-@njit(**_quick)
+@compiled_loop(**_quick)
 def rms_norm(x, weight, eps, out): # x and out (R, d), weight (d,)
     "Rows over their root mean squares, times the weight."
     for r in range(len(x)):
@@ -107,7 +109,7 @@ def _turned(row, cos, sin, out): # rotary position of one head; the first half o
         out[j] = a*cos[j] + b*sin[j]
         out[j + half] = b*cos[j + half] + a*sin[j + half]
 
-@njit(**_quick)
+@compiled_loop(**_quick)
 def place(rows, part, cos, sin, turns, out, at): # part of rows (series, paths, t, parts, heads, size) to out (series, heads, paths, places, size) from `at` on
     "Lay queries, keys or values out as attention reads them, turned by their positions or not."
     B, P, t, _, heads, _ = rows.shape # cos and sin (1 or series, t, size)
@@ -118,7 +120,7 @@ def place(rows, part, cos, sin, turns, out, at): # part of rows (series, paths, 
             else: out[b, h, p, at + i] = rows[b, p, i, part, h]
 
 # %% ../nbs/14_kernels.ipynb #789aee0e
-@njit(**_quick)
+@compiled_loop(**_quick)
 def share_attention(shared, q, own_k, own_v, base, n, scale, mask, out): # own_k, own_v (series, heads, paths, places, size), read from base on; scale multiplies scores, mask (1 or series, context) is added
     """Turn scores of the context `shared` (series, heads, paths*t, context) into weights, and begin the outputs (series, heads, paths, t, size)
     with what the queries q, in the shape of out, read from the last t of n positions of their branches."""
@@ -150,7 +152,7 @@ def share_attention(shared, q, own_k, own_v, base, n, scale, mask, out): # own_k
                 for c in range(size): read[c] += a*own_v[b, h, p, base + m, c]
 
 # %% ../nbs/14_kernels.ipynb #8701c418
-@njit(**_quick)
+@compiled_loop(**_quick)
 def _threshold(p, weights, most): # the smallest t above which at most `most` of the weights of p lies
     low, high = int32(-1), int32(0x3F800000) # bits of 0 and of 1: those of positive floats are in their order
     while high - low > 1:
@@ -161,7 +163,7 @@ def _threshold(p, weights, most): # the smallest t above which at most `most` of
         else: low = middle
     return _float_of_bits(high)
 
-@njit(**_quick)
+@compiled_loop(**_quick)
 def sample_rows(logits, u, T, top_k, top_p, out): # logits (N, vocabulary); u (N,) uniforms; out (N,) token ids
     "Sample a token per row, as `kronos_nb.generate.pick` does."
     for r in range(len(logits)):
@@ -188,7 +190,7 @@ def sample_rows(logits, u, T, top_k, top_p, out): # logits (N, vocabulary); u (N
         out[r] = last
 
 # %% ../nbs/14_kernels.ipynb #d668ad15
-@njit(parallel=True, **_quick)
+@compiled_loop(parallel=True, **_quick)
 def linear(x, w, b, out): # x (R, inputs), w (outputs, inputs), b (outputs,), out (R, outputs)
     "x w' + b."
     for i in prange(len(w)):
@@ -197,7 +199,7 @@ def linear(x, w, b, out): # x (R, inputs), w (outputs, inputs), b (outputs,), ou
             for c in range(w.shape[1]): a += w[i, c]*x[r, c]
             out[r, i] = a + b[i]
 
-@njit(parallel=True, **_quick)
+@compiled_loop(parallel=True, **_quick)
 def add_linear(x, w, b, out): # as for `linear`
     "x w' + b, added to what is there."
     for i in prange(len(w)):
@@ -206,7 +208,7 @@ def add_linear(x, w, b, out): # as for `linear`
             for c in range(w.shape[1]): a += w[i, c]*x[r, c]
             out[r, i] += a + b[i]
 
-@njit(parallel=True, **_quick)
+@compiled_loop(parallel=True, **_quick)
 def swiglu(x, gate, up, out): # x (R, inputs), gate and up (outputs, inputs), out (R, outputs)
     "silu(x gate') * (x up')."
     for i in prange(len(gate)):
@@ -218,7 +220,7 @@ def swiglu(x, gate, up, out): # x (R, inputs), gate and up (outputs, inputs), ou
             out[r, i] = g / (np.float32(1) + exp(-g)) * u
 
 # %% ../nbs/14_kernels.ipynb #62a297a3
-@njit(parallel=True, **_quick)
+@compiled_loop(parallel=True, **_quick)
 def attend(q, k, v, own_k, own_v, base, n, lo, hi, scores, out): # q, out (R, heads, size); k, v (series, heads, places, size); lo, hi (series,): what is seen of them; scores (R*heads, places): room to work in
     "What the last position of every branch reads in its context and in itself."
     heads, size, paths = q.shape[1], q.shape[2], own_k.shape[2] # own_k, own_v (series, heads, paths, places, size), n of them from base on
@@ -248,7 +250,7 @@ def attend(q, k, v, own_k, own_v, base, n, lo, hi, scores, out): # q, out (R, he
         for c in range(size): out[r, h, c] /= total
 
 # %% ../nbs/14_kernels.ipynb #a5aeeeb8
-@njit(**_quick)
+@compiled_loop(**_quick)
 def store(rows, cos, sin, turns, out, n): # rows (R, heads, size) to place n of their branches in out (series, heads, paths, places, size); cos and sin (1 or series, 1, size)
     "Put the keys or values of one position into their branches, turned or not."
     paths = out.shape[2]
@@ -258,14 +260,14 @@ def store(rows, cos, sin, turns, out, n): # rows (R, heads, size) to place n of 
             if turns: _turned(rows[r, h], cos[b%len(cos), 0], sin[b%len(cos), 0], out[b, h, r%paths, n])
             else: out[b, h, r%paths, n] = rows[r, h]
 
-@njit(**_quick)
+@compiled_loop(**_quick)
 def turn(rows, cos, sin, paths): # as for `store`; paths per series
     "Turn rows by their position, in place."
     for r in range(len(rows)):
         b = r//paths%len(cos)
         for h in range(rows.shape[1]): _turned(rows[r, h], cos[b, 0], sin[b, 0], rows[r, h])
 
-@njit(**_quick)
+@compiled_loop(**_quick)
 def block_step(x, norm1, qkv_w, qkv_b, out_w, out_b, norm2, gate, up, down, eps, k, v, own_k, own_v, base, n, lo, hi, cos, sin, h, qkv, wide, scores, zeros): # weights as for the functions above, keys and values as for `attend`; h (R, d), qkv (R, 3d), wide (R, inside), scores: room to work in; zeros: a bias
     "One transformer block on rows x (R, d), in place; place base + n of the branches is theirs."
     (R, d), (heads, size) = x.shape, (k.shape[1], k.shape[3])

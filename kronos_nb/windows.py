@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 
-from .config import DataConfig, UserError
+from .config import DataConfig, UserError, compiled_loop
 from .klines import BAR_COLS, TIME_COLS, Klines, time_features
 
 log = logging.getLogger('kronos_nb') # the package's
@@ -105,7 +104,7 @@ class Batch:
         return Batch(self.x.to(device, non_blocking=True), self.stamp.to(device, non_blocking=True))
 
 # %% ../nbs/02_windows.ipynb #4a1d4a81
-@njit(nogil=True, cache=True)
+@compiled_loop(nogil=True)
 def _gather(bars, stamps, starts, lookback, clip, x, times): # writes x (B, T, columns) and times (B, T, 5)
     n, columns = np.float32(lookback), bars.shape[1]
     for b in range(len(starts)):
