@@ -15,9 +15,9 @@ from fastcore.script import Param
 
 from .config import UserError, as_command, load_config
 
-# %% ../nbs/51_explore.ipynb #dc0f02a5
-_HELP = '''Choose a symbol and move the origin, with the mouse or with the arrow keys: everything before it is history, and the models forecast the bars from there on.
-Candles right of the dashed line are the median of model A's sample paths; the bands hold 50, 80 and 90 % of the paths; the blue line is what came.
+# %% ../nbs/51_explore.ipynb #4193cdab
+_HELP = '''Choose a symbol and move the origin, with the mouse or with the arrow keys: the models see what is left of it, and forecast the bars from there on.
+Candles right of the dashed line: the median of A's sample paths. Bands: 50, 80 and 90 % of the paths. Blue line: what came.
 Nothing here is investment advice.'''
 
 def page_notebook(
@@ -29,7 +29,7 @@ def page_notebook(
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f'# {title}\n\n{_HELP}'), nbformat.v4.new_code_cell(code)],
                                     metadata=dict(title=f'{title} · Kronos', kernelspec=dict(name='kronos', display_name='Python', language='python')))
 
-# %% ../nbs/51_explore.ipynb #42420010
+# %% ../nbs/51_explore.ipynb #28912dea
 _TEMPLATE = '''{%- extends 'voila/templates/lab/index.html.j2' -%}
 {% import 'spinner.macro.html.j2' as spinner %}
 {%- block notebook_css -%}
@@ -67,13 +67,13 @@ def write_page(
     folder = Path(folder)
     files = {'explore.ipynb': nbformat.writes(notebook), 'voila/templates/kronos/index.html.j2': _TEMPLATE,
              'voila/templates/kronos/conf.json': json.dumps(dict(base_template='lab')),
-             'kernels/kronos/kernel.json': json.dumps(dict(argv=[sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}'], display_name='Python', language='python'))}
+             'kernels/kronos/kernel.json': json.dumps(dict(argv=[sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}', '--IPKernelApp.log_level=40'], display_name='Python', language='python'))}
     for name, text in files.items():
         (folder/name).parent.mkdir(parents=True, exist_ok=True)
         (folder/name).write_text(text, encoding='utf-8')
     return folder/'explore.ipynb'
 
-# %% ../nbs/51_explore.ipynb #903d46b9
+# %% ../nbs/51_explore.ipynb #50a25013
 def choose_port(
     port:int|None=None # None takes one that is free
 ) -> int:
@@ -96,7 +96,7 @@ def serve_page(
     except ImportError: raise UserError("the page needs the package voila: pip install 'kronos_nb[explore]'") from None
     os.environ['JUPYTER_PATH'] = os.pathsep.join([str(Path(notebook).parent), *filter(None, [os.environ.get('JUPYTER_PATH')])])
     app = Voila(ip='127.0.0.1', port=port, port_retries=0, open_browser=False, notebook_path=str(notebook), config_file_paths=[], log_level=logging.ERROR,
-                tornado_settings=dict(headers={'Content-Security-Policy': _ONLY_HERE}, allow_remote_access=False, local_hostnames=['localhost']))
+                tornado_settings=dict(headers={'Content-Security-Policy': _ONLY_HERE}, ws_ping_timeout=30_000, allow_remote_access=False, local_hostnames=['localhost']))
     app.initialize(['--template=kronos'])
     url = f'http://127.0.0.1:{port}/'
     def announce(): # once it listens

@@ -6,7 +6,7 @@
 __all__ = ['ENDED', 'COLORS', 'RunState', 'read_run', 'in_words', 'TrainingMonitor', 'list_models', 'forecast_chart',
            'forecast_picture', 'ForecastExplorer']
 
-# %% ../nbs/50_widgets.ipynb #404b2ec2
+# %% ../nbs/50_widgets.ipynb #39fa94ed
 import asyncio, base64, json, os, re, signal, socket, subprocess, sys, tempfile, threading, time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,13 +18,15 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
-from ipywidgets import HTML, Button, Checkbox, Dropdown, FloatProgress, FloatText, HBox, Image, IntSlider, IntText, Layout, VBox
+from ipywidgets import HTML, Button, Checkbox, Dropdown, FloatProgress, FloatText, GridBox, HBox, Image, IntSlider, IntText, Layout, VBox
+from plotly.offline import get_plotlyjs
+from traitlets import Dict
 
 from .config import UserError, load_config, save_config, written_aside
 from .forecast import Forecast
 from .forecast_files import load_predictor, split_at
 from .klines import load_klines
-from .plot import BANDS, BLUE, VERMILION, plot_losses
+from .plot import BANDS, BLUE, VERMILION, date_ticks, plot_losses
 from .score import score_paths
 
 # %% ../nbs/50_widgets.ipynb #708dfe13
@@ -256,7 +258,7 @@ def list_models(
     if all(start) and e.pre_trained_predictor and e.pre_trained_tokenizer: models[f'zero-shot ({Path(start[0]).name})'] = start
     return models
 
-# %% ../nbs/50_widgets.ipynb #05a1a2db
+# %% ../nbs/50_widgets.ipynb #60aef234
 COLORS = {'A': VERMILION, 'B': '#7B3294'}
 
 def forecast_chart(
@@ -270,6 +272,9 @@ def forecast_chart(
     fig = first.interactive(truth, title=title)
     for t in fig.data:
         if t.name == 'forecast': t.name = f'A: {a}, median'
+    fig.update_layout(legend=dict(y=-.12, yanchor='top'), margin_t=50 if title else 20) # below, where it has room on a phone too
+    ticks, labels = date_ticks(first.history['timestamps'].tail(max(60, 4*len(first))).to_list() + first.timestamps.to_list(), 7)
+    fig.update_xaxes(tickvals=ticks, ticktext=[l.replace('\n', '<br>') for l in labels], tickangle=0)
     x = np.arange(-1, len(first)) + min(len(first.history), max(60, 4*len(first)))
     for name, f in others:
         close = np.column_stack((np.full(len(f.paths), first.history['close'].iloc[-1]), f.paths[..., 3].astype(float)))
@@ -308,14 +313,34 @@ def forecast_picture(
         with written_aside(path) as aside: fig.savefig(aside, format='png', dpi=144)
     return fig
 
-# %% ../nbs/50_widgets.ipynb #67221949
+# %% ../nbs/50_widgets.ipynb #b0b09e7e
 try:
-    import anywidget # what plotly's widget is made of
-    from plotly.graph_objects import FigureWidget
-except ImportError: FigureWidget = None
+    from anywidget import AnyWidget # an optional package
+except ImportError: AnyWidget = None
 
-def _field(kind, description, tooltip, width='150px', **kwargs):
-    return kind(description=description, tooltip=tooltip, layout=Layout(flex=f'1 1 {width}', max_width='270px', min_width='0', margin='2px 8px 2px 0'), style=dict(description_width='5.2em'), **kwargs)
+_DRAW = """
+export default { render({ model, el }) {
+  const div = el.appendChild(document.createElement('div'));
+  const draw = () => {
+    const f = model.get('figure');
+    if (f.data && div.clientWidth) window.Plotly.react(div, f.data, { ...f.layout, width: div.clientWidth }, { displaylogo: false });
+  };
+  const seen = new ResizeObserver(draw); // once it has a place on the page, and when that changes
+  seen.observe(div);
+  model.on('change:figure', draw);
+  return () => { seen.disconnect(); model.off('change:figure', draw); window.Plotly.purge(div); };
+} };
+"""
+
+if AnyWidget:
+    class Chart(AnyWidget):
+        "A plotly figure that is drawn anew whenever `figure` is set."
+        figure = Dict().tag(sync=True) # what plotly's `to_plotly_json` gives
+        def __init__(self, **kwargs):
+            super().__init__(_esm=get_plotlyjs() + _DRAW, **kwargs) # plotly.js comes with the package: nothing is fetched
+
+def _field(kind, description, tooltip, **kwargs):
+    return kind(description=description, tooltip=tooltip, layout=Layout(width='auto', min_width='0', margin='0'), style=dict(description_width='6.8em'), **kwargs)
 
 def _row(*children, **layout): return HBox(list(children), layout=Layout(flex_flow='row wrap', width='100%', overflow='visible', **layout))
 
@@ -348,15 +373,15 @@ class ForecastExplorer(VBox):
     def _make_controls(self):
         self.symbol = _field(Dropdown, 'Symbol', 'whose bars')
         self.origin = IntSlider(description='Origin', continuous_update=False, readout=False, tooltip='the first bar to forecast; arrow keys move it bar by bar, page keys faster',
-                                layout=Layout(flex='4 1 260px', min_width='0', margin='2px 8px 2px 0'), style=dict(description_width='5.2em'))
+                                layout=Layout(flex='4 1 260px', min_width='0', margin='0'), style=dict(description_width='6.8em'))
         self.lookback = _field(IntText, 'Lookback', 'bars of history the model sees')
         self.horizon = _field(IntText, 'Horizon', 'bars to forecast')
         self.paths = _field(IntText, 'Paths', 'sample paths; more make smoother fans and take longer')
         self.temperature = _field(FloatText, 'Temperature', 'above 1 bolder paths, below 1 more timid ones; 0 is greedy', step=.1)
         self.top_p = _field(FloatText, 'Top-p', 'sample among the likeliest tokens that hold this probability; 1 is all', step=.05)
         self.seed = _field(IntText, 'Seed', 'the same seed gives the same paths')
-        self.model_a = _field(Dropdown, 'Model A', 'the model whose median is drawn as candles', '230px')
-        self.model_b = _field(Dropdown, 'Model B', 'a second model to compare with, or none', '230px')
+        self.model_a = _field(Dropdown, 'Model A', 'the model whose median is drawn as candles')
+        self.model_b = _field(Dropdown, 'Model B', 'a second model to compare with, or none')
         self.truth = Checkbox(description='Show what came', value=True, indent=False, layout=Layout(flex='0 0 auto', width='auto', margin='2px 8px 2px 0'), tooltip='draw the bars that came after the origin')
         button = lambda text, tip, f: (b := Button(description=text, icon='download', tooltip=tip, layout=Layout(width='auto', margin='2px 8px 2px 0')), b.on_click(lambda _: self._try(f)))[0]
         self.export_picture = button('Picture (PNG)', 'write the chart as a picture', self.save_picture)
@@ -368,11 +393,13 @@ class ForecastExplorer(VBox):
 
     def _arrange(self, chart):
         if chart not in ('auto', 'interactive', 'picture'): raise UserError(f'chart is {chart!r}, and must be auto, interactive or picture')
-        if chart == 'interactive' and not FigureWidget: raise UserError("an interactive chart needs the package anywidget: pip install 'kronos_nb[explore]'")
-        self.chart = FigureWidget() if FigureWidget and chart != 'picture' else Image(format='png', layout=Layout(max_width='100%', height='auto', object_fit='contain'))
-        return [_row(self.symbol, self.origin, self._date, self.truth, align_items='center'),
-                _row(self.model_a, self.model_b, self.lookback, self.horizon, self.paths, self.temperature, self.top_p, self.seed),
-                self._says, VBox([self.chart], layout=Layout(width='100%', min_height='300px', overflow='hidden')), self._table,
+        if chart == 'interactive' and not AnyWidget: raise UserError("an interactive chart needs the package anywidget: pip install 'kronos_nb[explore]'")
+        self.chart = Chart(layout=Layout(width='100%', min_height='520px')) if AnyWidget and chart != 'picture' else Image(format='png', layout=Layout(max_width='100%', height='auto', object_fit='contain'))
+        self.symbol.layout.flex = '1 1 200px'
+        fields = [self.model_a, self.model_b, self.lookback, self.horizon, self.paths, self.temperature, self.top_p, self.seed]
+        return [_row(self.symbol, self.origin, self._date, self.truth, align_items='center', grid_gap='4px 14px'),
+                GridBox(fields, layout=Layout(width='100%', grid_template_columns='repeat(auto-fill, minmax(max(150px, 22%), 1fr))', grid_gap='4px 14px')), # four columns, on a phone two
+                self._says, VBox([self.chart], layout=Layout(width='100%', overflow='hidden')), self._table,
                 _row(self.export_picture, self.export_chart, self.export_csv), self._links]
 
 # %% ../nbs/50_widgets.ipynb #b137471b
@@ -491,17 +518,12 @@ def _redraw(self:ForecastExplorer):
     self._say(f'{len(self.forecast.paths)} paths of {len(self.forecast)} bars from {self._when()}, after {self.lookback.value} bars of history ({time.perf_counter() - begun:.1f} s).'
               + (' Nothing is known of these bars yet.' if truth is None else ''))
 
-# %% ../nbs/50_widgets.ipynb #3bc99edc
+# %% ../nbs/50_widgets.ipynb #5fe072b8
 @patch
 def _draw(self:ForecastExplorer, truth):
     title = f'{self.symbol.value}: {len(self.forecast)} bars from {self._when()}'
     if isinstance(self.chart, Image): self.chart.value = forecast_picture(self.forecasts, truth, title)._repr_png_()
-    else:
-        new = forecast_chart(self.forecasts, truth, title)
-        with self.chart.batch_update():
-            self.chart.data = []
-            self.chart.add_traces(new.data)
-            self.chart.update_layout(new.layout, overwrite=True)
+    else: self.chart.figure = json.loads(forecast_chart(self.forecasts, truth, title).to_json())
 
 @patch
 def _score(self:ForecastExplorer, truth):

@@ -23,22 +23,20 @@ def chromium():
 
 
 @contextmanager
-def server(*command, cwd, ready, **env):
-    "A server process that has said or done what `ready` waits for, and is ended with SIGINT."
+def server(*command, cwd, ready, ends_with=signal.SIGINT, **env):
+    "A server process that has said or done what `ready` waits for, and is ended with a signal."
     process = subprocess.Popen([sys.executable, *map(str, command)], cwd=cwd, env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1') | env,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
     try: yield process, ready(process)
     finally:
-        for _ in range(2): # JupyterLab asks whether one is sure
-            if process.poll() is None: process.send_signal(signal.SIGINT)
-            time.sleep(.3)
+        process.send_signal(ends_with)
         try: process.wait(30)
         except subprocess.TimeoutExpired: process.kill()
 
 
-def open_page(browser, url, width=1280):
+def open_page(browser, url, width=1280, height=1100):
     "A page, and the addresses it asked for that are not of this computer."
-    page, elsewhere = browser.new_page(viewport=dict(width=width, height=900)), []
+    page, elsewhere = browser.new_page(viewport=dict(width=width, height=height)), []
     page.on('request', lambda r: elsewhere.append(r.url) if not re.match(r'(https?|ws)://(127\.0\.0\.1|localhost)[:/]|data:|blob:|about:', r.url) else None)
     page.set_default_timeout(WAIT)
     page.goto(url)
@@ -76,20 +74,20 @@ def test_the_page_of_the_command(chromium, trained, tmp_path):
         page.wait_for_selector('.scatterlayer .trace path')
         assert 'small' in page.title()
         wait_for(lambda: '50 paths of 8 bars' in page.inner_text('body'))
-        page.screenshot(path=artefacts()/'explore_1280.png', full_page=True)
+        page.screenshot(path=artefacts()/'explore_1280.png')
         move(page, ['ArrowRight', 'ArrowRight'])
 
         field = page.get_by_label('Top-p')
         field.fill('1.7')
         field.press('Enter')
         page.get_by_text('Top-p is 1.7, and must be above 0 and at most 1.').wait_for()
-        page.screenshot(path=artefacts()/'explore_mistake.png', full_page=True)
+        page.screenshot(path=artefacts()/'explore_mistake.png')
         field.fill('0.9')
         field.press('Enter')
         page.get_by_text('must be above 0').wait_for(state='detached')
 
         before = fans(page)
-        page.get_by_label('Model B').select_option(index=1)
+        page.get_by_label('Model B').select_option(index=2)
         page.get_by_label('Symbol', exact=True).select_option('IBM')
         wait_for(lambda: fans(page) != before and 'IBM: 8 bars' in page.inner_text('body'))
         shown = page.locator('.scatterlayer .trace').count()
@@ -104,10 +102,10 @@ def test_the_page_of_the_command(chromium, trained, tmp_path):
         assert len(pd.read_csv(next(out.glob('*.csv')))) == 8
         with page.expect_download() as download: page.get_by_text('Download it').click()
         assert download.value.path().read_bytes() == next(out.glob('*.csv')).read_bytes()
-        page.set_viewport_size(dict(width=390, height=844))
-        wait_for(lambda: page.evaluate('document.scrollingElement.scrollWidth') <= 390)
-        page.wait_for_timeout(800)
-        page.screenshot(path=artefacts()/'explore_390.png', full_page=True)
+        page.set_viewport_size(dict(width=390, height=1500))
+        wait_for(lambda: page.locator('.main-svg').first.bounding_box()['width'] < 390)
+        assert page.evaluate('[document.body, document.querySelector("#rendered_cells")].every(e => e.scrollWidth <= e.clientWidth)'), 'nothing hangs over the edge'
+        page.screenshot(path=artefacts()/'explore_390.png')
         assert elsewhere == [] and not page.get_by_text('Traceback').count()
         page.close()
     assert process.returncode == 0, 'Ctrl-C ends it in good order'
@@ -130,7 +128,7 @@ def test_in_jupyterlab(chromium, trained, tmp_path):
         wait_for(up)
         return f'http://127.0.0.1:{port}/lab/tree/try.ipynb'
     with server('-m', 'jupyterlab', '--allow-root', '--no-browser', f'--port={port}', '--ip=127.0.0.1', '--IdentityProvider.token=', f'--ServerApp.root_dir={tmp_path}', '--ServerApp.port_retries=0',
-                '--LabApp.news_url=', cwd=tmp_path, ready=listening, JUPYTER_CONFIG_DIR=str(tmp_path/'config')) as (_, url):
+                '--LabApp.news_url=', cwd=tmp_path, ready=listening, ends_with=signal.SIGTERM, JUPYTER_CONFIG_DIR=str(tmp_path/'config')) as (_, url):
         page, elsewhere = open_page(chromium, url)
         page.locator('.jp-CodeCell .cm-content').first.click()
         page.keyboard.press('Shift+Enter')
