@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['log', 'METRICS', 'SPEED', 'Run', 'open_run', 'Stage', 'StageResult', 'freeze', 'adapt', 'merged', 'make_optimizer',
            'validate', 'epoch_plan', 'write_metrics', 'train_step', 'Progress', 'run_identity', 'save_progress',
-           'find_checkpoint', 'restore', 'out_of_patience', 'fit', 'describe_stage']
+           'find_checkpoint', 'restore', 'show_progress', 'out_of_patience', 'fit', 'describe_stage']
 
 # %% ../nbs/32_trainer.ipynb #44271b74
-import copy, logging, os, re, signal, time
-from contextlib import contextmanager, nullcontext
+import copy, json, logging, os, re, signal, socket, time
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -44,6 +44,8 @@ class Run:
     resume:str = 'auto' # auto, never, or the folder of a checkpoint
     begun:bool = False # are files written?
     lock:FileLock|None = None # held by the main process while it writes
+    news:dict = field(default_factory=lambda: dict(stages={})) # of run.json
+    quiet_until:float = 0. # when the next may be told
 
     def begin(self):
         "From here on, files are written: the log, and the configuration as it is used."
@@ -51,17 +53,26 @@ class Run:
         paths = self.cfg.model_paths
         if self.accelerator.is_main_process:
             self._claim(paths.logs)
+            self.tell(state='running', pid=os.getpid(), host=socket.gethostname(), started=time.time())
             self.start_log(paths.logs/'training.log')
             save_config(self.cfg, paths.root/'config.yaml')
         if tracker_names(self.cfg): self.accelerator.init_trackers(paths.exp_name, config={k: str(v) for k, v in _flat(self.cfg.model_dump()).items()})
         self.accelerator.wait_for_everyone()
         self.begun = True
 
+    def tell(self, **news):
+        "Write `logs/run.json` for those who watch: the main process does, once the run has begun."
+        self.news |= news | dict(time=time.time())
+        with suppress(UserError): # a run does not end because it cannot be watched
+            if self.lock:
+                with written_aside(self.cfg.model_paths.logs/'run.json') as aside: aside.write_text(json.dumps(self.news, indent=1), encoding='utf-8')
+
     def _claim(self, folder): # the system lets go of the lock when the process ends, however it ends
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.lock = FileLock(folder/'.lock')
-            self.lock.acquire(timeout=5)
+            lock = FileLock(folder/'.lock')
+            lock.acquire(timeout=5)
+            self.lock = lock
         except Timeout: raise UserError(f'{folder}: another run is writing here: wait for it or end it, or choose another model_paths.exp_name') from None
         except OSError as e: raise UserError(f'{folder}: the log cannot be written there: {e.strerror or e}') from e
 
@@ -94,6 +105,11 @@ def open_run(
         try:
             yield run
             if tracker_names(cfg): accelerator.end_training()
+            run.tell(state='finished')
+        except BaseException as e:
+            stopped = isinstance(e, (KeyboardInterrupt, SystemExit))
+            run.tell(state='stopped' if stopped else 'failed', message='' if stopped else str(e) if isinstance(e, UserError) else f'{type(e).__name__}: {e}')
+            raise
         finally:
             if run.lock: run.lock.release()
 
@@ -278,9 +294,13 @@ def save_progress(
     if acc.is_main_process:
         saved.save(step, acc.unwrap_model(stage.model), dict(progress=asdict(at), ranks=ranks, optimizer=opt.state_dict(), schedule=schedule.state_dict(),
                    scaler=acc.scaler.state_dict() if acc.scaler is not None else None), identity)
-        write_metrics(run.cfg.model_paths.logs/'metrics.csv', stage.name, at.rows)
-        write_metrics(run.cfg.model_paths.logs/'speed.csv', stage.name, at.speeds, SPEED)
+        _write_record(at, stage, run)
     acc.wait_for_everyone()
+
+def _write_record(at, stage, run):
+    write_metrics(run.cfg.model_paths.logs/'metrics.csv', stage.name, at.rows)
+    write_metrics(run.cfg.model_paths.logs/'speed.csv', stage.name, at.speeds, SPEED)
+    run.news['stages'][stage.name]['rows'] = len(at.rows)
 
 def find_checkpoint(
     stage:Stage, run:Run, saved:Checkpoints, # as for `save_progress`
@@ -310,6 +330,23 @@ def restore(
     if acc.scaler is not None: acc.scaler.load_state_dict(state['scaler'])
     set_rng_state(mine['rng'])
     return Progress(**state['progress']), [l.to(acc.device) for l in mine['losses']]
+
+# %% ../nbs/32_trainer.ipynb #9c8a091c
+def show_progress(
+    at:Progress, stage:Stage, run:Run,
+    total:int, step:int, # optimiser steps of all epochs, and those of them done
+    now:bool=False # or only if it is time to?
+):
+    "Bring the record and `logs/run.json` up to date; the main process does."
+    begun = time.monotonic()
+    if not run.lock or not now and begun < run.quiet_until: return
+    known = run.news['stages'].setdefault(stage.name, dict(epochs=stage.epochs, steps=total, first=step, since=time.time(), rows=len(at.rows) or None))
+    known |= dict(epoch=min(at.epoch, stage.epochs), step=step)
+    if known['rows'] != len(at.rows):
+        with suppress(UserError): _write_record(at, stage, run)
+    run.tell()
+    ended = time.monotonic()
+    run.quiet_until = ended + max(1, 50*(ended - begun))
 
 # %% ../nbs/32_trainer.ipynb #f4784330
 def out_of_patience(
@@ -346,12 +383,17 @@ def fit(
              f'each of {plan.batch_size} x {acc.num_processes} x {plan.accumulation} windows (batch x processes x accumulation)')
     if found: log.info(f'{stage.name}: going on from {found[0]}')
     bar = tqdm(total=plan.steps * stage.epochs, initial=(at.epoch - 1)*plan.steps + at.done, desc=stage.name, unit='step', disable=None if acc.is_main_process else True)
-    def save(): save_progress(at, losses, stage, run, saved, opt, schedule, identity, (at.epoch - 1)*plan.steps + at.done)
+    def step(): return (at.epoch - 1)*plan.steps + at.done
+    def show(now=False): show_progress(at, stage, run, plan.steps*stage.epochs, step(), now)
+    def save():
+        save_progress(at, losses, stage, run, saved, opt, schedule, identity, step())
+        show(now=True)
     def over(): return at.epoch > stage.epochs or out_of_patience([r['val_loss'] for r in at.rows if 'val_loss' in r], t.patience, t.min_delta)
     try:
         with StopSignals() as signals:
+            show(now=True)
             while not over():
-                _train_epoch(stage, run, plan, opt, schedule, at, losses, bar, signals, save)
+                _train_epoch(stage, run, plan, opt, schedule, at, losses, bar, signals, save, show)
                 _end_epoch(stage, run, plan, at)
                 save()
                 if not over() and (number := signals.agreed(acc)): _stop(number, stage)
@@ -379,7 +421,7 @@ def _end_epoch(stage, run, plan, at):
     if better and acc.is_main_process: save_model(merged(acc.unwrap_model(stage.model)), stage.folder)
     at.epoch, at.done = at.epoch + 1, 0
 
-def _train_epoch(stage, run, plan, opt, schedule, at, losses, bar, signals, save):
+def _train_epoch(stage, run, plan, opt, schedule, at, losses, bar, signals, save, show):
     acc, t = run.accelerator, run.cfg.training
     stage.model.train()
     def prepare(step): return [gather(run.store, s) for s in step]
@@ -404,6 +446,7 @@ def _train_epoch(stage, run, plan, opt, schedule, at, losses, bar, signals, save
             bar.set_postfix(loss=f'{mean:.4f}', refresh=False)
             losses.clear()
             since, first = time.perf_counter(), at.done
+        show()
         number = signals.agreed(acc)
         if number or (step % t.save_every == 0 and at.done < plan.steps): save()
         if number: _stop(number, stage)
