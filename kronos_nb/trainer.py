@@ -195,7 +195,8 @@ def make_optimizer(
 def validate(
     stage:Stage, # what to judge
     run:Run, # the data
-    split:str='val' # or test
+    split:str='val', # or test
+    between:Callable=lambda: None # called between batches, as often in every process
 ) -> float: # mean error over all windows of the split
     "Mean error of a stage's model over a split."
     acc, stride = run.accelerator, run.cfg.data.window_stride
@@ -205,8 +206,9 @@ def validate(
     model = acc.unwrap_model(stage.model).eval()
     total = 0.
     batches = tqdm([mine[i:i + size] for i in range(0, len(mine), size)], f'{stage.name}, validation', leave=False, disable=None if acc.is_main_process else True)
-    for batch in prefetch(lambda s: gather(run.store, s), batches, min(run.cfg.training.num_workers, 2)):
+    for i, batch in enumerate(prefetch(lambda s: gather(run.store, s), batches, min(run.cfg.training.num_workers, 2)), 1):
         total += stage.error(model, batch.to(acc.device)).double().cpu().sum().item()
+        if i <= len(starts) // acc.num_processes // size: between()
     if acc.num_processes > 1: total = acc.reduce(torch.tensor(total, dtype=torch.float64, device=acc.device)).item()
     return total / len(starts)
 
@@ -388,13 +390,17 @@ def fit(
     def save():
         save_progress(at, losses, stage, run, saved, opt, schedule, identity, step())
         show(now=True)
+    def stop_if_asked(): # a validation can be long; its epoch's steps are done, and going on begins with it
+        if number := signals.agreed(acc):
+            save()
+            _stop(number, stage)
     def over(): return at.epoch > stage.epochs or out_of_patience([r['val_loss'] for r in at.rows if 'val_loss' in r], t.patience, t.min_delta)
     try:
         with StopSignals() as signals:
             show(now=True)
             while not over():
                 _train_epoch(stage, run, plan, opt, schedule, at, losses, bar, signals, save, show)
-                _end_epoch(stage, run, plan, at)
+                _end_epoch(stage, run, plan, at, stop_if_asked)
                 save()
                 if not over() and (number := signals.agreed(acc)): _stop(number, stage)
     finally: bar.close()
@@ -410,9 +416,9 @@ def _stop(number, stage):
     leave(number)
 
 # %% ../nbs/32_trainer.ipynb #b5433e0f
-def _end_epoch(stage, run, plan, at):
+def _end_epoch(stage, run, plan, at, between):
     "Judge the model, keep it if it is the best, and move on to the next epoch."
-    acc, val = run.accelerator, validate(stage, run)
+    acc, val = run.accelerator, validate(stage, run, between=between)
     at.rows.append(dict(stage=stage.name, epoch=at.epoch, step=at.epoch * plan.steps, val_loss=val))
     better = val < at.best
     if better: at.best, at.best_epoch = val, at.epoch
