@@ -112,12 +112,20 @@ def _turned(row, cos, sin, out): # rotary position of one head; the first half o
 @compiled_loop(**_quick)
 def place(rows, part, cos, sin, turns, out, at): # part of rows (series, paths, t, parts, heads, size) to out (series, heads, paths, places, size) from `at` on
     "Lay queries, keys or values out as attention reads them, turned by their positions or not."
-    B, P, t, _, heads, _ = rows.shape # cos and sin (1 or series, t, size)
-    for j in range(B*P*t):
-        b, p, i = j//(P*t), j//t%P, j%t
-        for h in range(heads):
-            if turns: _turned(rows[b, p, i, part, h], cos[b%len(cos), i], sin[b%len(cos), i], out[b, h, p, at + i])
-            else: out[b, h, p, at + i] = rows[b, p, i, part, h]
+    B, P, t, _, heads, size = rows.shape # cos and sin (1 or series, t, size)
+    half = size//2
+    for b in range(B):
+        s = b%len(cos)
+        for p in range(P):
+            for i in range(t):
+                for h in range(heads):
+                    if turns:
+                        for j in range(half):
+                            x, y = rows[b, p, i, part, h, j], rows[b, p, i, part, h, j + half]
+                            out[b, h, p, at + i, j] = x*cos[s, i, j] + y*sin[s, i, j]
+                            out[b, h, p, at + i, j + half] = y*cos[s, i, j + half] + x*sin[s, i, j + half]
+                    else:
+                        for j in range(size): out[b, h, p, at + i, j] = rows[b, p, i, part, h, j]
 
 # %% ../nbs/14_kernels.ipynb #789aee0e
 @compiled_loop(**_quick)
