@@ -6,19 +6,18 @@
 __all__ = ['ENDED', 'COLORS', 'RunState', 'read_run', 'in_words', 'TrainingMonitor', 'list_models', 'forecast_chart',
            'forecast_picture', 'ForecastExplorer']
 
-# %% ../nbs/50_widgets.ipynb #39fa94ed
+# %% ../nbs/50_widgets.ipynb #e04ae2ad
 import asyncio, base64, json, os, re, signal, socket, subprocess, sys, tempfile, threading, time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
-from ipywidgets import HTML, Button, Checkbox, Dropdown, FloatProgress, FloatText, GridBox, HBox, Image, IntSlider, IntText, Layout, VBox
+from ipywidgets import HTML, Button, Checkbox, Dropdown, FloatProgress, FloatText, GridBox, HBox, IntSlider, IntText, Layout, VBox
 from plotly.offline import get_plotlyjs
 from traitlets import Dict
 
@@ -26,7 +25,7 @@ from .config import UserError, load_config, save_config, written_aside
 from .forecast import Forecast
 from .forecast_files import load_predictor, split_at
 from .klines import load_klines
-from .plot import BANDS, BLUE, VERMILION, date_ticks, plot_losses
+from .plot import BANDS, BLUE, VERMILION, plot_losses
 from .score import score_paths
 
 # %% ../nbs/50_widgets.ipynb #708dfe13
@@ -85,7 +84,7 @@ def read_run(
     except OSError: lines = []
     return RunState(state, told, metrics, _table(logs/'speed.csv'), lines[-1] if lines else '')
 
-# %% ../nbs/50_widgets.ipynb #d3828c54
+# %% ../nbs/50_widgets.ipynb #4be033aa
 def in_words(
     seconds:float
 ) -> str:
@@ -99,6 +98,8 @@ def _sentence(text, wrong=False): # read aloud by screen readers when it changes
     style = 'background:#FDF0E6;color:#7A3300;border-left:4px solid #D55E00;padding:6px 10px' if wrong else 'padding:2px 0'
     return f'<div role="{"alert" if wrong else "status"}" style="{style};line-height:1.45;white-space:normal;overflow-wrap:anywhere">{text}</div>' if text else ''
 
+def _image(png, alt): return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}" style="max-width:100%;height:auto">'
+
 class TrainingMonitor(VBox):
     "Shows how a run is doing, from its log folder alone, and can make it save and end."
     def __init__(self,
@@ -111,8 +112,7 @@ class TrainingMonitor(VBox):
         self._seen, self._rows, self._draw_at, self._asked = None, None, 0., False
         self._head, self._numbers, self._says = (HTML(layout=Layout(width='100%', margin='0')) for _ in range(3))
         self._bar = FloatProgress(max=1, layout=Layout(width='100%'))
-        self._picture = Image(format='png', layout=Layout(max_width='100%', height='auto', display='none', object_fit='contain'))
-        self._picture.tooltip = 'training curves: loss, learning rate and gradient norm against optimiser steps'
+        self._picture, self._png = HTML(layout=Layout(width='100%', margin='0')), b''
         self.stop_button = Button(description='Stop and save', icon='stop', disabled=True, tooltip='the run saves a checkpoint at its next step, and ends; the same command goes on from there')
         self.stop_button.on_click(lambda _: self.stop())
         super().__init__([self._head, self._bar, self._numbers, self._picture, HBox([self.stop_button]), self._says], layout=Layout(max_width='1040px', width='100%'))
@@ -124,7 +124,7 @@ class TrainingMonitor(VBox):
     def _follow(self):
         while self.state not in ENDED and not self._ended.wait(1): self.refresh()
 
-# %% ../nbs/50_widgets.ipynb #0c767eed
+# %% ../nbs/50_widgets.ipynb #daf728b4
 @patch
 def _read(self:TrainingMonitor):
     run = read_run(self.folder)
@@ -158,7 +158,7 @@ def _refresh(self:TrainingMonitor):
     self._curves(run)
     message = run.news.get('message') or {'waiting': f'No run has begun in {self.folder} yet.', 'starting': 'The process has started and is reading its data.',
         'died': f'The process is gone, and did not say why. The same command goes on from the newest checkpoint in {self.folder}.',
-        'stopped': 'The run has saved and ended. The same command goes on from there.'}.get(run.state, 'Asked to stop: the run saves after its step, and ends.' if self._asked else '')
+        'finished': f'What it made is in {self.folder}.', 'stopped': 'The run has saved and ended. The same command goes on from there.'}.get(run.state, 'Asked to stop: the run saves after its step, and ends.' if self._asked else '')
     self._say(message, run.state in ('failed', 'died'))
 
 @patch
@@ -182,11 +182,12 @@ def _curves(self:TrainingMonitor, run):
     "Draw the curves, if there is something new to draw and the last time was long enough ago."
     begun = time.monotonic()
     if not len(run.metrics) or len(run.metrics) == self._rows or begun < self._draw_at and run.state not in ENDED: return
-    plot_losses(run.metrics).savefig(png := BytesIO(), format='png', dpi=110)
-    self._picture.value, self._picture.layout.display, self._rows = png.getvalue(), '', len(run.metrics)
+    (fig := plot_losses(run.metrics)).set_dpi(110)
+    self._png, self._rows = fig._repr_png_(), len(run.metrics)
+    self._picture.value = _image(self._png, 'training curves: loss, learning rate and gradient norm against optimiser steps')
     self._draw_at = time.monotonic() + 9*(time.monotonic() - begun)
 
-# %% ../nbs/50_widgets.ipynb #b0907485
+# %% ../nbs/50_widgets.ipynb #fa917fa3
 @patch
 def stop(self:TrainingMonitor):
     "Make the run save and end; returns at once."
@@ -218,8 +219,8 @@ def close(self:TrainingMonitor):
 
 @patch
 def _repr_mimebundle_(self:TrainingMonitor, **kwargs): # the picture stays where a page has no kernel
-    bundle = super(TrainingMonitor, self)._repr_mimebundle_(**kwargs) | {'text/plain': f'{self.folder.name}: {self.state}. {self.message}'}
-    return bundle | ({'image/png': base64.b64encode(self._picture.value).decode()} if self._picture.value else {})
+    bundle = super(TrainingMonitor, self)._repr_mimebundle_(**kwargs) | {'text/plain': f'TrainingMonitor: {self.folder.name} is {self.state}'}
+    return bundle | ({'image/png': base64.b64encode(self._png).decode()} if self._png else {})
 
 # %% ../nbs/50_widgets.ipynb #0325421f
 @patch(cls_method=True)
@@ -243,7 +244,7 @@ def start(cls:TrainingMonitor,
     monitor._aside = aside
     return monitor
 
-# %% ../nbs/50_widgets.ipynb #bb57b279
+# %% ../nbs/50_widgets.ipynb #af05d466
 def list_models(
     experiment, # the folder of an experiment
     other=None # more: a folder or a (predictor, tokenizer) pair, a list of these, or a dict of them by name
@@ -253,12 +254,12 @@ def list_models(
     if isinstance(other, (str, Path)) or isinstance(other, tuple) and len(other) == 2: other = [other]
     def named(m): return Path(m).resolve().name if isinstance(m, (str, Path)) else Path(str(m[0])).name
     for name, m in (other.items() if isinstance(other, dict) else [(named(m), m) for m in other or ()]):
-        models[name if name not in models else f'{name} ({m if isinstance(m, (str, Path)) else m[0]})'] = m
+        models[next(n for n in (name, *(f'{name} ({i})' for i in range(2, 100))) if n not in models)] = m
     start, e = (cfg.model_paths.pretrained_predictor, cfg.model_paths.pretrained_tokenizer), cfg.experiment
     if all(start) and e.pre_trained_predictor and e.pre_trained_tokenizer: models[f'zero-shot ({Path(start[0]).name})'] = start
     return models
 
-# %% ../nbs/50_widgets.ipynb #60aef234
+# %% ../nbs/50_widgets.ipynb #4fb6d276
 COLORS = {'A': VERMILION, 'B': '#7B3294'}
 
 def forecast_chart(
@@ -273,8 +274,7 @@ def forecast_chart(
     for t in fig.data:
         if t.name == 'forecast': t.name = f'A: {a}, median'
     fig.update_layout(legend=dict(y=-.12, yanchor='top'), margin_t=50 if title else 20) # below, where it has room on a phone too
-    ticks, labels = date_ticks(first.history['timestamps'].tail(max(60, 4*len(first))).to_list() + first.timestamps.to_list(), 7)
-    fig.update_xaxes(tickvals=ticks, ticktext=[l.replace('\n', '<br>') for l in labels], tickangle=0)
+    fig.update_xaxes(tickangle=0)
     x = np.arange(-1, len(first)) + min(len(first.history), max(60, 4*len(first)))
     for name, f in others:
         close = np.column_stack((np.full(len(f.paths), first.history['close'].iloc[-1]), f.paths[..., 3].astype(float)))
@@ -313,7 +313,7 @@ def forecast_picture(
         with written_aside(path) as aside: fig.savefig(aside, format='png', dpi=144)
     return fig
 
-# %% ../nbs/50_widgets.ipynb #b0b09e7e
+# %% ../nbs/50_widgets.ipynb #b3916bd7
 try:
     from anywidget import AnyWidget # an optional package
 except ImportError: AnyWidget = None
@@ -394,7 +394,7 @@ class ForecastExplorer(VBox):
     def _arrange(self, chart):
         if chart not in ('auto', 'interactive', 'picture'): raise UserError(f'chart is {chart!r}, and must be auto, interactive or picture')
         if chart == 'interactive' and not AnyWidget: raise UserError("an interactive chart needs the package anywidget: pip install 'kronos_nb[explore]'")
-        self.chart = Chart(layout=Layout(width='100%', min_height='520px')) if AnyWidget and chart != 'picture' else Image(format='png', layout=Layout(max_width='100%', height='auto', object_fit='contain'))
+        self.chart = Chart(layout=Layout(width='100%', min_height='520px')) if AnyWidget and chart != 'picture' else HTML(layout=Layout(width='100%'))
         self.symbol.layout.flex = '1 1 200px'
         fields = [self.model_a, self.model_b, self.lookback, self.horizon, self.paths, self.temperature, self.top_p, self.seed]
         return [_row(self.symbol, self.origin, self._date, self.truth, align_items='center', grid_gap='4px 14px'),
@@ -518,11 +518,11 @@ def _redraw(self:ForecastExplorer):
     self._say(f'{len(self.forecast.paths)} paths of {len(self.forecast)} bars from {self._when()}, after {self.lookback.value} bars of history ({time.perf_counter() - begun:.1f} s).'
               + (' Nothing is known of these bars yet.' if truth is None else ''))
 
-# %% ../nbs/50_widgets.ipynb #5fe072b8
+# %% ../nbs/50_widgets.ipynb #18d85521
 @patch
 def _draw(self:ForecastExplorer, truth):
     title = f'{self.symbol.value}: {len(self.forecast)} bars from {self._when()}'
-    if isinstance(self.chart, Image): self.chart.value = forecast_picture(self.forecasts, truth, title)._repr_png_()
+    if isinstance(self.chart, HTML): self.chart.value = _image(forecast_picture(self.forecasts, truth, title)._repr_png_(), title)
     else: self.chart.figure = json.loads(forecast_chart(self.forecasts, truth, title).to_json())
 
 @patch
@@ -535,12 +535,12 @@ def _score(self:ForecastExplorer, truth):
     rows['last value'] = score_paths(np.broadcast_to(last[:, None, None], (1, 1, len(truth))), came, last) | {'90 % interval covers, %': np.nan} # a point has no interval
     self.scores = pd.DataFrame(rows).T
     head = ''.join(f'<th style="text-align:right;padding:1px 12px;font-weight:normal;color:#6E6E6E">{c}</th>' for c in ['', *self.scores])
-    body = ''.join(f'<tr><th style="text-align:left;padding:1px 12px 1px 0;border-left:5px solid {COLORS.get(name[0], "transparent") if name[1] == ":" else "transparent"};padding-left:8px">{escape(name)}</th>'
+    body = ''.join(f'<tr><th style="text-align:left;padding:1px 12px 1px 0;border-left:5px solid {COLORS.get(name[0], "transparent") if name[1] == ":" else "transparent"};padding-left:8px;white-space:normal;overflow-wrap:anywhere">{escape(name)}</th>'
                    + ''.join(f'<td style="text-align:right;padding:1px 12px">{"" if np.isnan(v) else f"{v:.2f}"}</td>' for v in row) + '</tr>' for name, row in zip(self.scores.index, self.scores.to_numpy()))
     self._table.value = (f'<div style="overflow-x:auto"><table style="border-collapse:collapse;line-height:1.5"><tr>{head}</tr>{body}</table></div><div style="color:#6E6E6E;font-size:.9em;line-height:1.4;white-space:normal">'
                          f'Errors of the close over the {len(truth)} known bars, in per cent of the last known close. One forecast says little; kronos_evaluate judges many.</div>')
 
-# %% ../nbs/50_widgets.ipynb #fb0b5832
+# %% ../nbs/50_widgets.ipynb #d948cf6b
 @patch
 def _target(self:ForecastExplorer, suffix): # the file to write
     if self.forecast is None: raise UserError('There is no forecast to write yet.')
@@ -579,6 +579,6 @@ def save_csv(self:ForecastExplorer) -> Path:
 
 @patch
 def _repr_mimebundle_(self:ForecastExplorer, **kwargs): # a picture stays where a page has no kernel
-    bundle = super(ForecastExplorer, self)._repr_mimebundle_(**kwargs) | {'text/plain': self.message}
+    bundle = super(ForecastExplorer, self)._repr_mimebundle_(**kwargs) | {'text/plain': f'ForecastExplorer: {self.message}'}
     if not self.forecasts: return bundle
     return bundle | {'image/png': base64.b64encode(forecast_picture(self.forecasts, self.known if self.truth.value else None, self.forecast.name)._repr_png_()).decode()}

@@ -1,5 +1,5 @@
 "The widgets as a user meets them: in JupyterLab and on the page of kronos_explore, in a real browser."
-import base64, json, os, re, signal, subprocess, sys, time
+import json, os, re, signal, subprocess, sys, time
 from contextlib import contextmanager
 from urllib.request import urlopen
 
@@ -34,13 +34,18 @@ def server(*command, cwd, ready, ends_with=signal.SIGINT, **env):
         except subprocess.TimeoutExpired: process.kill()
 
 
-def open_page(browser, url, width=1280, height=1100):
-    "A page, and the addresses it asked for that are not of this computer."
-    page, elsewhere = browser.new_page(viewport=dict(width=width, height=height)), []
+@contextmanager
+def open_page(browser, url, name):
+    "A page, and the addresses it asked for that are not of this computer; how it ends is kept as `name`.png."
+    page, elsewhere = browser.new_page(viewport=dict(width=1280, height=1100)), []
     page.on('request', lambda r: elsewhere.append(r.url) if not re.match(r'(https?|ws)://(127\.0\.0\.1|localhost)[:/]|data:|blob:|about:', r.url) else None)
     page.set_default_timeout(WAIT)
-    page.goto(url)
-    return page, elsewhere
+    try:
+        page.goto(url, wait_until='commit')
+        yield page, elsewhere
+    finally:
+        page.screenshot(path=artefacts()/f'{name}.png')
+        page.close()
 
 
 def wait_for(check, seconds=60):
@@ -65,26 +70,31 @@ def move(page, keys):
     wait_for(lambda: date(page) != was and fans(page) != before)
 
 
+def press(page, button):
+    page.get_by_role('button', name=button).focus()
+    page.keyboard.press('Enter')
+
+
 def test_the_page_of_the_command(chromium, trained, tmp_path):
+    "Moved by keyboard, corrected, compared, exported; on a phone too; and nothing is asked of other computers."
     experiment, out = trained[0]/'experiments/small', tmp_path/'out'
     def address(process): return re.search(r'http://127\.0\.0\.1:\d+/', process.stdout.readline())[0]
-    with server('-m', 'kronos_nb.explore', experiment, '--no-browser', f'--out={out}', f'--other={experiment}', cwd=tmp_path, ready=address) as (process, url):
-        page, elsewhere = open_page(chromium, url)
+    with (server('-m', 'kronos_nb.explore', experiment, '--no-browser', f'--out={out}', f'--other={experiment}', cwd=tmp_path, ready=address) as (process, url),
+          open_page(chromium, url, 'explore') as (page, elsewhere)):
+        page.get_by_text('This takes a few seconds').wait_for()
         page.screenshot(path=artefacts()/'explore_loading.png')
-        page.wait_for_selector('.scatterlayer .trace path')
+        page.locator('.scatterlayer .trace path').first.wait_for()
         assert 'small' in page.title()
-        wait_for(lambda: '50 paths of 8 bars' in page.inner_text('body'))
+        page.get_by_text('50 paths of 8 bars').wait_for()
         page.screenshot(path=artefacts()/'explore_1280.png')
         move(page, ['ArrowRight', 'ArrowRight'])
 
         field = page.get_by_label('Top-p')
-        field.fill('1.7')
-        field.press('Enter')
-        page.get_by_text('Top-p is 1.7, and must be above 0 and at most 1.').wait_for()
-        page.screenshot(path=artefacts()/'explore_mistake.png')
-        field.fill('0.9')
-        field.press('Enter')
-        page.get_by_text('must be above 0').wait_for(state='detached')
+        for value, there in (('1.7', 'visible'), ('0.9', 'detached')):
+            field.fill(value)
+            field.press('Enter')
+            page.get_by_text('Top-p is 1.7, and must be above 0 and at most 1.').wait_for(state=there)
+            page.screenshot(path=artefacts()/f'explore_top_p_{value}.png')
 
         before = fans(page)
         page.get_by_label('Model B').select_option(index=2)
@@ -93,26 +103,28 @@ def test_the_page_of_the_command(chromium, trained, tmp_path):
         shown = page.locator('.scatterlayer .trace').count()
         page.get_by_label('Show what came').uncheck()
         wait_for(lambda: page.locator('.scatterlayer .trace').count() == shown - 1)
-        for name in ('Picture (PNG)', 'Chart (HTML)', 'Forecast (CSV)'):
-            page.get_by_role('button', name=name).focus()
-            page.keyboard.press('Enter')
-            ending = name[-4:-1].lower().replace('tml', 'html')
-            wait_for(lambda: list(out.glob(f'IBM_*.{ending}')))
-        page.get_by_text('Written:').wait_for()
-        assert len(pd.read_csv(next(out.glob('*.csv')))) == 8
+        for button, ending in (('Picture (PNG)', 'png'), ('Chart (HTML)', 'html'), ('Forecast (CSV)', 'csv')):
+            press(page, button)
+            page.get_by_text(f'.{ending}').wait_for()
+            assert next(out.glob(f'IBM_*.{ending}')).stat().st_size
+        table, = out.glob('*.csv')
+        assert len(pd.read_csv(table)) == 2*8, 'of two models'
         with page.expect_download() as download: page.get_by_text('Download it').click()
-        assert download.value.path().read_bytes() == next(out.glob('*.csv')).read_bytes()
+        assert download.value.path().read_bytes() == table.read_bytes()
+
         page.set_viewport_size(dict(width=390, height=1500))
         wait_for(lambda: page.locator('.main-svg').first.bounding_box()['width'] < 390)
         assert page.evaluate('[document.body, document.querySelector("#rendered_cells")].every(e => e.scrollWidth <= e.clientWidth)'), 'nothing hangs over the edge'
-        page.screenshot(path=artefacts()/'explore_390.png')
         assert elsewhere == [] and not page.get_by_text('Traceback').count()
-        page.close()
     assert process.returncode == 0, 'Ctrl-C ends it in good order'
 
 
-CELLS = ["from kronos_nb.widgets import ForecastExplorer\nexplorer = ForecastExplorer({experiment!r}); explorer",
-         "from kronos_nb.widgets import TrainingMonitor\nmonitor = TrainingMonitor({run!r}); monitor"]
+CELLS = ['from kronos_nb.widgets import ForecastExplorer\nForecastExplorer({experiment!r})', 'from kronos_nb.widgets import TrainingMonitor\nTrainingMonitor({run!r})']
+
+
+def run_cell(page, number):
+    page.locator('.jp-CodeCell .cm-content').nth(number).click()
+    page.keyboard.press('Shift+Enter')
 
 
 def test_in_jupyterlab(chromium, trained, tmp_path):
@@ -127,33 +139,30 @@ def test_in_jupyterlab(chromium, trained, tmp_path):
             except OSError: return False
         wait_for(up)
         return f'http://127.0.0.1:{port}/lab/tree/try.ipynb'
-    with server('-m', 'jupyterlab', '--allow-root', '--no-browser', f'--port={port}', '--ip=127.0.0.1', '--IdentityProvider.token=', f'--ServerApp.root_dir={tmp_path}', '--ServerApp.port_retries=0',
-                '--LabApp.news_url=', cwd=tmp_path, ready=listening, ends_with=signal.SIGTERM, JUPYTER_CONFIG_DIR=str(tmp_path/'config')) as (_, url):
-        page, elsewhere = open_page(chromium, url)
-        page.locator('.jp-CodeCell .cm-content').first.click()
-        page.keyboard.press('Shift+Enter')
-        page.wait_for_selector('.scatterlayer .trace path')
+    with (server('-m', 'jupyterlab', '--allow-root', '--no-browser', f'--port={port}', '--ip=127.0.0.1', '--IdentityProvider.token=', f'--ServerApp.root_dir={tmp_path}', '--ServerApp.port_retries=0',
+                 cwd=tmp_path, ready=listening, ends_with=signal.SIGTERM, JUPYTER_CONFIG_DIR=str(tmp_path/'config')) as (_, url),
+          open_page(chromium, url, 'lab') as (page, _)):
+        page.get_by_text('| Idle').wait_for()
+        run_cell(page, 0)
+        page.locator('.scatterlayer .trace path').first.wait_for()
         move(page, ['ArrowRight', 'ArrowRight', 'ArrowRight'])
         page.screenshot(path=artefacts()/'lab_explorer.png')
 
-        training = subprocess.Popen([sys.executable, '-m', 'kronos_nb.train_sequential', '--config', str(small_config(tmp_path, training=dict(tokenizer_epochs=100_000, save_every=10**6, samples_per_epoch=320, batch_size=16, log_interval=5)))],
-                                    env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'), stderr=subprocess.DEVNULL)
+        config = small_config(tmp_path, training=dict(tokenizer_epochs=100_000, save_every=10**6, samples_per_epoch=320, batch_size=16, log_interval=5))
+        training = subprocess.Popen([sys.executable, '-m', 'kronos_nb.train_sequential', '--config', str(config)], env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'),
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_for((run/'logs/run.json').is_file)
-            page.locator('.jp-CodeCell .cm-content').nth(1).click()
-            page.keyboard.press('Shift+Enter')
-            curve = page.locator('.widget-image')
+            run_cell(page, 1)
+            curve = page.get_by_alt_text('training curves')
             curve.wait_for(state='visible')
             drawn = curve.get_attribute('src')
             wait_for(lambda: curve.get_attribute('src') != drawn)
             curve.scroll_into_view_if_needed()
             page.screenshot(path=artefacts()/'lab_monitor.png')
-            page.get_by_role('button', name='Stop and save').focus()
-            page.keyboard.press('Enter')
+            press(page, 'Stop and save')
             assert training.wait(60) == 143
         finally: training.kill()
         page.get_by_text('The run has saved and ended.').wait_for()
-        page.screenshot(path=artefacts()/'lab_stopped.png')
         assert json.loads((run/'logs/run.json').read_text())['state'] == 'stopped' and list(run.glob('tokenizer/checkpoints/step-*'))
         assert not page.get_by_text('Traceback').count()
-        page.close()
