@@ -21,7 +21,7 @@ Candles right of the dashed line: the median of A's sample paths. Bands: 50, 80 
 Nothing here is investment advice.'''
 
 def page_notebook(
-    title:str,
+    title:str, # of the page
     **kwargs # of `ForecastExplorer`, which must be repr-able
 ): # a notebook
     "The notebook behind the page."
@@ -86,7 +86,7 @@ def choose_port(
 
 def serve_page(
     notebook, # path, in the folder of `write_page`
-    port:int,
+    port:int, # of this computer
     browser:bool=True # open one?
 ):
     "Serve a notebook as a page of this computer, until Ctrl-C or SIGTERM."
@@ -132,5 +132,5 @@ def explore(
     with TemporaryDirectory(prefix='kronos_explore_') as aside: serve_page(write_page(aside, nb), port, not no_browser)
 
 # %% ../nbs/51_explore.ipynb #47ccb039
-main = as_command(explore)
+main = as_command(explore) # the command kronos_explore
 if __name__ == '__main__' and '__file__' in globals(): main()

@@ -60,7 +60,8 @@ class Run:
         self.accelerator.wait_for_everyone()
         self.begun = True
 
-    def tell(self, **news):
+    def tell(self,
+             **news): # fields to add or replace
         "Write `logs/run.json` for those who watch: the main process does, once the run has begun."
         self.news |= news | dict(time=time.time())
         with suppress(UserError): # a run does not end because it cannot be watched
@@ -335,7 +336,7 @@ def restore(
 
 # %% ../nbs/32_trainer.ipynb #9c8a091c
 def show_progress(
-    at:Progress, stage:Stage, run:Run,
+    at:Progress, stage:Stage, run:Run, # how far what has come, and where
     total:int, step:int, # optimiser steps of all epochs, and those of them done
     now:bool=False # or only if it is time to?
 ):
