@@ -331,7 +331,9 @@ def restore(
 
 # %% ../nbs/32_trainer.ipynb #9c8a091c
 def show_progress(
-    at:Progress, stage:Stage, run:Run,
+    at:Progress, # of the stage
+    stage:Stage, # at work
+    run:Run, # whose `news` is told
     total:int, step:int, # optimiser steps of all epochs, and those of them done
     now:bool=False # or only if it is time to?
 ):

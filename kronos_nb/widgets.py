@@ -84,9 +84,9 @@ def read_run(
     except OSError: lines = []
     return RunState(state, told, metrics, _table(logs/'speed.csv'), lines[-1] if lines else '')
 
-# %% ../nbs/50_widgets.ipynb #4be033aa
+# %% ../nbs/50_widgets.ipynb #6f3f92a2
 def in_words(
-    seconds:float
+    seconds:float # of the clock
 ) -> str:
     "A duration for people."
     s = int(seconds + .5)
@@ -259,13 +259,13 @@ def list_models(
     if all(start) and e.pre_trained_predictor and e.pre_trained_tokenizer: models[f'zero-shot ({Path(start[0]).name})'] = start
     return models
 
-# %% ../nbs/50_widgets.ipynb #4fb6d276
+# %% ../nbs/50_widgets.ipynb #5e6b0b7b
 COLORS = {'A': VERMILION, 'B': '#7B3294'}
 
 def forecast_chart(
     forecasts:dict[str, Forecast], # name -> forecast, of the same bars; one or two
     truth:pd.DataFrame|None=None, # the bars that came
-    title:str='',
+    title:str='', # drawn above
     path=None # HTML to save, self-contained
 ): # a plotly figure
     "One forecast, or two in two colours, as an interactive chart."
@@ -289,7 +289,7 @@ def forecast_chart(
 def forecast_picture(
     forecasts:dict[str, Forecast], # name -> forecast, of the same bars; one or two
     truth:pd.DataFrame|None=None, # the bars that came
-    title:str='',
+    title:str='', # drawn above
     path=None # PNG to save
 ): # a matplotlib figure
     "The same as a picture."
@@ -313,7 +313,7 @@ def forecast_picture(
         with written_aside(path) as aside: fig.savefig(aside, format='png', dpi=144)
     return fig
 
-# %% ../nbs/50_widgets.ipynb #b3916bd7
+# %% ../nbs/50_widgets.ipynb #7757cde6
 try:
     from anywidget import AnyWidget # an optional package
 except ImportError: AnyWidget = None
@@ -336,7 +336,8 @@ if AnyWidget:
     class Chart(AnyWidget):
         "A plotly figure that is drawn anew whenever `figure` is set."
         figure = Dict().tag(sync=True) # what plotly's `to_plotly_json` gives
-        def __init__(self, **kwargs):
+        def __init__(self,
+                     **kwargs): # of a widget, e.g. its layout
             super().__init__(_esm=get_plotlyjs() + _DRAW, **kwargs) # plotly.js comes with the package: nothing is fetched
 
 def _field(kind, description, tooltip, **kwargs):
