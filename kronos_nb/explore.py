@@ -15,13 +15,13 @@ from fastcore.script import Param
 
 from .config import UserError, as_command, load_config
 
-# %% ../nbs/51_explore.ipynb #3b3b86d8
+# %% ../nbs/51_explore.ipynb #4193cdab
 _HELP = '''Choose a symbol and move the origin, with the mouse or with the arrow keys: the models see what is left of it, and forecast the bars from there on.
 Candles right of the dashed line: the median of A's sample paths. Bands: 50, 80 and 90 % of the paths. Blue line: what came.
 Nothing here is investment advice.'''
 
 def page_notebook(
-    title:str, # heading, and name of the page
+    title:str, # of the page
     **kwargs # of `ForecastExplorer`, which must be repr-able
 ): # a notebook
     "The notebook behind the page."
@@ -73,7 +73,7 @@ def write_page(
         (folder/name).write_text(text, encoding='utf-8')
     return folder/'explore.ipynb'
 
-# %% ../nbs/51_explore.ipynb #071db684
+# %% ../nbs/51_explore.ipynb #50a25013
 def choose_port(
     port:int|None=None # None takes one that is free
 ) -> int:
@@ -132,5 +132,5 @@ def explore(
     with TemporaryDirectory(prefix='kronos_explore_') as aside: serve_page(write_page(aside, nb), port, not no_browser)
 
 # %% ../nbs/51_explore.ipynb #47ccb039
-main = as_command(explore)
+main = as_command(explore) # the command kronos_explore
 if __name__ == '__main__' and '__file__' in globals(): main()

@@ -22,14 +22,14 @@ from plotly.offline import get_plotlyjs
 from traitlets import Dict
 
 from .config import UserError, load_config, save_config, written_aside
-from .forecast import Forecast
+from .forecast import Forecast, KronosPredictor
 from .forecast_files import load_predictor, split_at
 from .klines import load_klines
 from .plot import BANDS, BLUE, VERMILION, plot_losses
 from .score import score_paths
 
 # %% ../nbs/50_widgets.ipynb #708dfe13
-ENDED = ('finished', 'stopped', 'failed', 'died')
+ENDED = ('finished', 'stopped', 'failed', 'died') # the states a run does not leave
 
 @dataclass
 class RunState:
@@ -84,9 +84,9 @@ def read_run(
     except OSError: lines = []
     return RunState(state, told, metrics, _table(logs/'speed.csv'), lines[-1] if lines else '')
 
-# %% ../nbs/50_widgets.ipynb #6f3f92a2
+# %% ../nbs/50_widgets.ipynb #4be033aa
 def in_words(
-    seconds:float # of the clock
+    seconds:float # of a duration
 ) -> str:
     "A duration for people."
     s = int(seconds + .5)
@@ -189,7 +189,7 @@ def _curves(self:TrainingMonitor, run):
 
 # %% ../nbs/50_widgets.ipynb #fa917fa3
 @patch
-def stop(self:TrainingMonitor):
+def stop(self:TrainingMonitor) -> None:
     "Make the run save and end; returns at once."
     self.refresh()
     news, here = self.run.news, socket.gethostname()
@@ -204,7 +204,8 @@ def stop(self:TrainingMonitor):
 
 @patch
 def wait(self:TrainingMonitor,
-         timeout:float|None=None): # seconds; None waits as long as it takes
+         timeout:float|None=None # seconds; None waits as long as it takes
+) -> str: # the state it is in then
     "Wait until the run has ended; `self.state` says how."
     if self._thread.is_alive(): self._thread.join(timeout)
     if self.process and self.state in ENDED:
@@ -259,13 +260,13 @@ def list_models(
     if all(start) and e.pre_trained_predictor and e.pre_trained_tokenizer: models[f'zero-shot ({Path(start[0]).name})'] = start
     return models
 
-# %% ../nbs/50_widgets.ipynb #5e6b0b7b
-COLORS = {'A': VERMILION, 'B': '#7B3294'}
+# %% ../nbs/50_widgets.ipynb #4fb6d276
+COLORS = {'A': VERMILION, 'B': '#7B3294'} # of two models in one chart
 
 def forecast_chart(
     forecasts:dict[str, Forecast], # name -> forecast, of the same bars; one or two
     truth:pd.DataFrame|None=None, # the bars that came
-    title:str='', # drawn above
+    title:str='', # of the chart
     path=None # HTML to save, self-contained
 ): # a plotly figure
     "One forecast, or two in two colours, as an interactive chart."
@@ -289,7 +290,7 @@ def forecast_chart(
 def forecast_picture(
     forecasts:dict[str, Forecast], # name -> forecast, of the same bars; one or two
     truth:pd.DataFrame|None=None, # the bars that came
-    title:str='', # drawn above
+    title:str='', # of the picture
     path=None # PNG to save
 ): # a matplotlib figure
     "The same as a picture."
@@ -313,7 +314,7 @@ def forecast_picture(
         with written_aside(path) as aside: fig.savefig(aside, format='png', dpi=144)
     return fig
 
-# %% ../nbs/50_widgets.ipynb #7757cde6
+# %% ../nbs/50_widgets.ipynb #b3916bd7
 try:
     from anywidget import AnyWidget # an optional package
 except ImportError: AnyWidget = None
@@ -488,7 +489,8 @@ def _when(self:ForecastExplorer): # the first bar to forecast, in words
 
 @patch
 def predictor(self:ForecastExplorer,
-              name:str): # one of `self.models`
+              name:str # one of `self.models`
+) -> KronosPredictor:
     "The predictor of a model; loaded once."
     if name not in self._loaded: self._loaded[name] = load_predictor(self.models[name], self.device)[0]
     return self._loaded[name]
