@@ -1,7 +1,7 @@
 "What the tests share: a small configuration, and commands run as a user runs them."
 import os
 
-for name, value in dict(OMP_WAIT_POLICY='PASSIVE', OMP_NUM_THREADS='1').items(): os.environ.setdefault(name, value) # several processes share few cores here
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # several processes share few cores here: waiting threads must not spin
 
 import socket, subprocess, sys
 from pathlib import Path
