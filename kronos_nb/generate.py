@@ -149,7 +149,7 @@ def _merge(x): return x.permute(0, 2, 3, 1, 4).flatten(3) # (B, n_heads, P, t, h
 def _norm(x, norm):
     if not compiled(x): return norm(x)
     out, d = torch.empty_like(x, memory_format=torch.contiguous_format), x.shape[-1]
-    kernels.rms_norm(x.reshape(-1, d).numpy(), norm.weight.detach().numpy(), np.float32(norm.eps), out.view(-1, d).numpy())
+    kernels.norm_rows(x.reshape(-1, d).numpy(), norm.weight.detach().numpy(), np.float32(norm.eps), out.view(-1, d).numpy())
     return out
 
 class _Block:
@@ -173,105 +173,87 @@ class _Block:
 
 # %% ../nbs/20_generate.ipynb #328001f4
 class _Memory:
-    "The caches of a model over a batch of series, and the three things done with them: take in tokens, ask for the coarse token, ask for the fine one."
+    "The caches of a model over a batch of series, filled with their contexts."
     def __init__(self, model, s1, s2_ids, stamp, future, kept, paths, horizon, s2, max_context):
         (B, C), attn, self.kept, self.max_context = s1.shape, model.dep_layer.cross_attn, kept, max_context
         self.model, self.n_heads, self.turns, self.paths = model, attn.n_heads, s2 == 'train', paths
-        self.kv, self.q, self.out = Projection(attn.k_proj, attn.v_proj), Projection(attn.q_proj), Projection(attn.out_proj)
-        self.heads, room = [Projection(h) for h in (model.head.proj_s1, model.head.proj_s2)], horizon if paths == 1 else 0
+        self.fusion, self.kv, room = Projection(model.embedding.fusion_proj), Projection(attn.k_proj, attn.v_proj), horizon if paths == 1 else 0
         self.blocks = [_Block(b, B, C, room) for b in model.transformer]
         self.dep = PathCache(B, attn.n_heads, C, model.d_model//attn.n_heads, model.norm.weight, room)
         rotary, at = model.transformer[0].self_attn.rotary, torch.arange(C, device=s1.device)
-        x, place = model.embedding(s1, s2_ids)[:, None] + model.time_emb(stamp)[:, None], _places(rotary, at)
+        x, place = self._embed(s1[:, None], s2_ids[:, None], model.time_emb(stamp)[:, None]), _places(rotary, at)
         for block in self.blocks: x = block(x, place, False)
         x = _norm(x, model.norm) # (B, 1, C, d)
         self.last, self.time = x[torch.arange(B, device=s1.device), :, kept - 1][:, :, None].expand(-1, paths, -1, -1), model.time_emb(future)
         self._keep(x, _places(attn.rotary, at), False)
         for c in (*(b.cache for b in self.blocks), self.dep): c.branch(paths, horizon)
         ahead = (kept[:1] if bool((kept == kept[0]).all()) else kept) + torch.arange(-1, horizon, device=s1.device)[:, None] # from the last known bar on
-        self.places, self.dep_places = ([*zip(*(t[:, :, None, None, None] for t in _places(r, ahead)))] for r in (rotary, attn.rotary))
+        self.places, self.dep_places = (_places(r, ahead) for r in (rotary, attn.rotary)) # cosines and signed sines, each (horizon + 1, 1 or B, size)
+
+    def _embed(self, s1, s2_ids, time): # tokens (...) and time features (..., d)
+        e = self.model.embedding
+        return self.fusion(torch.cat((e.emb_s1(s1), e.emb_s2(s2_ids)), -1)*e.scale, plus=time)
 
     def _keep(self, h, place, branching): self.dep.store(_parts(self.kv(h), 2, self.n_heads), place, branching, self.turns) # for the dependency-aware layer
 
-    def forget(self, i):
-        "Step i begins: where does what is still seen of the contexts begin?"
-        self.first, self.mask = _forgotten(self.kept, i, self.max_context)
+# %% ../nbs/20_generate.ipynb #b61f8363
+class _ManyRows(_Memory):
+    "Further bars by packed products."
+    stride = 1 # bars made at a time
 
-    def take(self, i, s1, s2_ids):
-        "The hidden state (B, P, 1, d) after the tokens (B, P) of step i - 1."
-        x = (self.model.embedding(s1, s2_ids) + self.time[:, i-1, None])[:, :, None]
-        for block in self.blocks: x = block(x, self.places[i], True, self.first, self.mask)
+    def __init__(self, model, *args):
+        super().__init__(model, *args)
+        attn = model.dep_layer.cross_attn
+        self.q, self.out, self.heads = Projection(attn.q_proj), Projection(attn.out_proj), [Projection(h) for h in (model.head.proj_s1, model.head.proj_s2)]
+
+    def extend(self, begin, end, new, u, T, top_k, top_p):
+        "Sample bars begin..end-1 into new (2, B, P, horizon) with uniforms u (B, P, horizon, 2)."
+        for i in range(begin, end):
+            self.first, self.mask = _forgotten(self.kept, i, self.max_context)
+            h = self._take(i, *new[..., i-1]) if i else self.last
+            for j, logits in enumerate((self._coarse, self._fine)):
+                new[j, ..., i] = pick(logits(i, h, new[0, ..., i]), u[:, :, i, j].flatten(), T, top_k, top_p).view(new.shape[1:3])
+
+    def _place(self, i, places): return [t[i, :, None, None, None] for t in places]
+
+    def _take(self, i, s1, s2_ids): # the hidden state (B, P, 1, d) after the tokens (B, P) of bar i - 1
+        x, place = self._embed(s1[..., None], s2_ids[..., None], self.time[:, i-1, None, None].expand(-1, self.paths, -1, -1)), self._place(i, self.places)
+        for block in self.blocks: x = block(x, place, True, self.first, self.mask)
         h = _norm(x, self.model.norm)
-        self._keep(h, self.dep_places[i], True)
+        self._keep(h, self._place(i, self.dep_places), True)
         return h
 
-    def coarse(self, h):
-        "Coarse logits (B*P, vocabulary), given the hidden state."
-        return self.heads[0](h).flatten(0, 2)
+    def _coarse(self, i, h, s1): return self.heads[0](h).flatten(0, 2) # logits (B*P, vocabulary)
 
-    def fine(self, i, h, s1):
-        "Fine logits (B*P, vocabulary) of step i, given the hidden state before it and its coarse token (B, P)."
+    def _fine(self, i, h, s1):
         q = _parts(self.q(self.model.embedding.emb_s1(s1)[:, :, None]), 1, self.n_heads)[:, :, :, 0].permute(0, 3, 1, 2, 4)
-        if self.turns: q = _rotate(q, self.dep_places[i])
+        if self.turns: q = _rotate(q, self._place(i, self.dep_places))
         return self.heads[1](_norm(self.out(_merge(self.dep.attend(q, self.first, self.mask)), plus=h), self.model.dep_layer.norm)).flatten(0, 2)
 
 # %% ../nbs/20_generate.ipynb #8dea825f
 class _FewRows(_Memory):
-    "The same on a CPU, for a few paths in all: each step in compiled loops."
+    "Further bars by `kernels.bars`."
+    stride = 16
+
     def __init__(self, model, *args):
         super().__init__(model, *args)
-        a, attn, R = self._array, model.dep_layer.cross_attn, self.last.shape[0]*self.paths
-        self.tables, self.fusion = [a(e.weight) for e in (model.embedding.emb_s1, model.embedding.emb_s2)], self._both(model.embedding.fusion_proj)
-        self.scale, self.eps, self.n = np.float32(model.embedding.scale), np.float32(model.norm.eps), 0
-        self.rows = self.time.repeat_interleave(self.paths, 0).numpy()
-        (d, ff), longest = (model.d_model, len(model.transformer[0].ffn.w1.weight)), self.dep.k.shape[2] + self.dep.own_k.shape[3]
-        def new(*shape): return np.empty(shape, np.float32)
-        self.x, self.h, self.qkv, self.wide, self.kv_row = new(R, d), new(R, d), new(R, 3*d), new(R, ff), new(R, 2*d)
-        self.zeros, self.scores = np.zeros(d, np.float32), new(R*max(self.n_heads, self.blocks[0].n_heads), longest)
-        self.layers = [(a(b.norm1.weight), a(b.qkv.weight), a(b.qkv.bias), a(b.out.weight), a(b.out.bias), a(b.norm2.weight), a(b.gate.weight), a(b.up.weight), a(b.down.weight))
-                       for b in self.blocks]
-        self.caches = [self._cache(c) for c in (*(b.cache for b in self.blocks), self.dep)]
-        self.angles, self.dep_angles = ([[t.reshape(-1, 1, t.shape[-1]).numpy() for t in p] for p in places] for places in (self.places, self.dep_places))
+        e, attn, head, norm, R = model.embedding, model.dep_layer.cross_attn, model.head, np.float32(model.norm.eps), self.last[..., 0].numel()
+        d, ff, vocabulary = model.d_model, model.transformer[0].ffn.w1.out_features, max(l.out_features for l in (head.proj_s1, head.proj_s2))
+        def weights(*layers): return [_array(t) for l in layers for t in ((l.weight, l.bias) if l.bias is not None else (l.weight, l.weight.new_zeros(l.out_features)))]
+        self.weights = kernels.ModelWeights(_array(e.emb_s1.weight), _array(e.emb_s2.weight), np.float32(e.scale), *weights(e.fusion_proj), _array(model.norm.weight), norm,
+            _array(self.kv.weight), _array(self.kv.bias), *weights(attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
+        self.layers = tuple(kernels.BlockWeights(*map(_array, (b.norm1.weight, b.qkv.weight, b.qkv.bias, b.out.weight, b.out.bias, b.norm2.weight, b.gate.weight, b.up.weight, b.down.weight)),
+                                                 np.zeros(d, np.float32)) for b in self.blocks)
+        self.caches = tuple(kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in (*(b.cache for b in self.blocks), self.dep))
+        self.angles = [np.stack([_array(t) for t in places]) for places in (self.places, self.dep_places)]
+        self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, ff, d, d, vocabulary)))
 
-    @staticmethod
-    def _array(t): return t.detach().numpy()
-    @staticmethod
-    def _cache(c): return *(t.numpy() for t in (c.k, c.v, c.own_k, c.own_v)), c.base
-    def _both(self, l): return self._array(l.weight), self._array(l.bias)
+    def extend(self, begin, end, new, u, T, top_k, top_p):
+        *caches, dep = self.caches
+        kernels.bars(begin, end, self.weights, self.layers, tuple(caches), dep, *self.angles, _array(self.time), _array(self.kept), _array(self.last.flatten(0, 2)),
+                     _array(u.flatten(0, 1).float()), kernels.Choices(np.float32(T), top_k, np.float32(top_p), self.turns, self.max_context), _array(new.flatten(1, 2)), self.room)
 
-    def forget(self, i): self.lo, self.hi = (self.kept + i - self.max_context).clamp_(min=0).minimum(self.kept).numpy(), self.kept.numpy()
-
-    def take(self, i, s1, s2_ids):
-        s1, s2_ids = (t.reshape(-1).numpy() for t in (s1, s2_ids))
-        kernels.linear(np.concatenate((self.tables[0][s1], self.tables[1][s2_ids]), 1)*self.scale, *self.fusion, self.x)
-        self.x += self.rows[:, i-1]
-        for layer, cache in zip(self.layers, self.caches):
-            kernels.block_step(self.x, *layer, self.eps, *cache, self.n, self.lo, self.hi, *self.angles[i], self.h, self.qkv, self.wide, self.scores, self.zeros)
-        h = np.empty_like(self.x)
-        kernels.rms_norm(self.x, self._array(self.model.norm.weight), self.eps, h)
-        kernels.linear(h, self.kv.weight.numpy(), self._array(self.kv.bias), self.kv_row)
-        keys, (_, _, own_k, own_v, base) = self.kv_row.reshape(len(h), 2, self.n_heads, -1), self.caches[-1]
-        for part, own, turned in ((0, own_k, self.turns), (1, own_v, False)): kernels.store(keys[:, part], *self.dep_angles[i], turned, own, base + self.n)
-        self.n += 1
-        return h
-
-    def coarse(self, h): return self._logits(self._rows(h), self.model.head.proj_s1)
-
-    def _rows(self, h): return h if isinstance(h, np.ndarray) else h.reshape(-1, h.shape[-1]).numpy()
-    def _logits(self, h, head):
-        kernels.linear(h, *self._both(head), out := np.empty((len(h), head.out_features), np.float32))
-        return torch.from_numpy(out)
-
-    def fine(self, i, h, s1):
-        attn, h, q = self.model.dep_layer.cross_attn, self._rows(h).copy(), np.empty_like(self.x)
-        kernels.linear(self.tables[0][s1.reshape(-1).numpy()], *self._both(attn.q_proj), q)
-        q = q.reshape(len(h), self.n_heads, -1)
-        if self.turns: kernels.turn(q, *self.dep_angles[i], self.paths)
-        k, v, own_k, own_v, base = self.caches[-1]
-        kernels.attend(q, k, v, own_k, own_v, base, self.n, self.lo, self.hi, self.scores, out := np.empty_like(q))
-        kernels.add_linear(out.reshape(h.shape), *self._both(attn.out_proj), h)
-        kernels.rms_norm(h, self._array(self.model.dep_layer.norm.weight), self.eps, h)
-        return self._logits(h, self.model.head.proj_s2)
+def _array(t): return t.detach().contiguous().numpy()
 
 # %% ../nbs/20_generate.ipynb #9a3ec143
 def _rows(t, start, n): # n entries of every row of t (B, T, ...), from `start` (B,) on
@@ -329,17 +311,16 @@ def generate(
         return tuple(new)
     start = lengths - kept
     s1, s2_ids, stamp, future = _rows(s1, start, C), _rows(s2_ids, start, C), _rows(stamp, start, C), _rows(stamp, lengths, horizon)
-    kernels.use_threads()
-    Memory = _FewRows if B*paths <= FEW_ROWS and all(map(compiled, model.parameters())) else _Memory
-    memory = Memory(model, s1, s2_ids, stamp, future, kept, paths, min(horizon, max_context + 1 - C) if recompute else horizon, s2, max_context)
-    for i in tqdm(range(horizon), 'forecast', disable=None if progress else True, leave=False):
-        if recompute and C + i > max_context:
+    fitting = min(horizon, max_context + 1 - C) if recompute else horizon # bars made before the window slides
+    Memory = _FewRows if B*paths <= FEW_ROWS and all(map(compiled, model.parameters())) else _ManyRows
+    memory = Memory(model, s1, s2_ids, stamp, future, kept, paths, fitting, s2, max_context)
+    with tqdm(total=horizon, desc='forecast', disable=None if progress else True, leave=False) as bar:
+        for i in range(0, fitting, memory.stride):
+            memory.extend(i, end := min(i + memory.stride, fitting), new, u, T, top_k, top_p)
+            bar.update(end - i)
+        for i in range(fitting, horizon):
             new[..., i] = _afresh(model, s1, s2_ids, torch.cat((stamp, future), 1), u[:, :, i], new[..., :i], choices)
-            continue
-        memory.forget(i)
-        h = memory.take(i, *new[..., i-1]) if i else memory.last
-        new[0, ..., i] = pick(memory.coarse(h), u[:, :, i, 0].flatten(), T, top_k, top_p).view(B, paths)
-        new[1, ..., i] = pick(memory.fine(i, h, new[0, ..., i]), u[:, :, i, 1].flatten(), T, top_k, top_p).view(B, paths)
+            bar.update()
     return tuple(new)
 
 # %% ../nbs/20_generate.ipynb #191a6a47
