@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from .calibrate import Calibration
 from .config import UserError
-from .generate import decode_paths, draw_uniforms, generate
+from .generate import decode_paths, draw_uniforms, encode_context, generate
 from .klines import BAR_COLS, PRICE_COLS, complete_bars, future_timestamps, read_timestamps, time_features
 from .model import check_pair
 from .plot import plot_candles, plot_forecast, plotly_forecast
@@ -171,7 +171,7 @@ def _sample(self:KronosPredictor, bars, stamps, uniforms, mean, scale, progress,
         for o, r in zip(out, rows): o[:len(r)] = r
         return torch.from_numpy(out).to(self.device)
     x = padded([normalise(b[None], m[None], s[None], self.clip)[0] for b, m, s in zip(bars, mean, scale)])
-    s1, s2_ids = self.tokenizer.encode(x.to(self.tokenizer.head.weight.dtype), half=True)
+    s1, s2_ids = encode_context(self.tokenizer, x)
     new = generate(self.model, s1, s2_ids, padded([s.astype(np.int64) for s in stamps]), uniforms, self.max_context, lengths=lengths, progress=progress, **kwargs)
     return decode_paths(self.tokenizer, s1, s2_ids, *new, self.max_context, lengths).float().cpu().numpy()
 

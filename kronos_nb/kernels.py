@@ -189,10 +189,9 @@ def _attend_share(shared, q, own_k, own_v, base, n, scale, mask, out):
                 own[m] = exp(own[m] - best)
                 total += own[m]
             for c in range(len(row)): row[c] /= total
-            read = out[b, h, p, i]
-            read[:] = 0
             for m in range(seen): own[m] /= total
-            _blend(own[:seen], own_v[b, h, p, base:base + seen], read)
+            out[b, h, p, i] = 0
+            _blend(own[:seen], own_v[b, h, p, base:base + seen], out[b, h, p, i])
 
 @compiled_loop(**_quick)
 def share_attention(shared, q, own_k, own_v, base, n, scale, mask, out): # own_k, own_v (series, heads, paths, places, size), read from base on; scale multiplies scores, mask (1 or series, context) is added

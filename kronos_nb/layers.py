@@ -87,13 +87,28 @@ def causal_attention(
     dropout_p:float=0. # on the attention weights
 ) -> torch.Tensor: # (B, heads, T, d)
     "Scaled dot-product attention in which position t sees 0..t."
+    if q.device.type == 'cpu' and q.shape[2] >= 64 and not dropout_p:
+        if q.dtype == torch.bfloat16: return _in_halves(q, k, v)
+        if q.dtype == torch.float32 and not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))): return _in_bands(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout_p)
+
+def _in_halves(q, k, v):
     T = q.shape[2]
-    if q.dtype != torch.bfloat16 or q.device.type != 'cpu' or dropout_p or T < 64:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout_p)
     hidden = torch.full((T, T), -torch.inf, dtype=q.dtype).triu_(1)
     q = q * q.shape[-1]**-.5
     def part(a, b): return (q[:, :, a:b] @ k[:, :, :b].transpose(-1, -2) + hidden[a:b, :b]).softmax(-1) @ v[:, :, :b]
     return torch.cat((part(0, T//2), part(T//2, T)), 2)
+
+def _in_bands(q, k, v, width=96): # positions at a time; their scores stay in the cache of the processor
+    B, heads, T, d = q.shape
+    hidden = q.new_full((width, T + width), -torch.inf).triu_(T + 1)
+    out = q.new_empty(B, T, heads, d).transpose(1, 2)
+    for q, k, v, read in zip(q, k, v, out):
+        for a in range(0, T, width):
+            b, mask = min(a + width, T), hidden[:, T-a:] # of the keys, those behind a are hidden as they are seen from a..b
+            scores = torch.baddbmm(mask[:b-a, :b], q[:, a:b], k[:, :b].transpose(1, 2), alpha=d**-.5)
+            read[:, a:b] = torch.softmax(scores, -1, out=scores) @ v[:, :b]
+    return out
 
 # %% ../nbs/10_layers.ipynb #fcf35212
 class Attention(nn.Module):
