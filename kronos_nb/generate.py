@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from . import kernels
-from .kernels import FEW_ROWS, Projection, compiled
+from .kernels import FEW, Projection, compiled
 from .layers import causal_attention
 from .model import Kronos
 from .tokenizer import KronosTokenizer
@@ -161,39 +161,48 @@ class _Block:
         self.gate, self.up, self.down = Projection(ffn.w1), Projection(ffn.w3), Projection(ffn.w2)
         self.cache = PathCache(series, attn.n_heads, context, attn.out_proj.in_features//attn.n_heads, self.norm1.weight, room)
 
-    def keep(self, x, place, branching):
-        "Keep what later positions read of `x`, and return its queries."
-        return self.cache.store(_parts(self.qkv(_norm(x, self.norm1)), 3, self.n_heads), place, branching)
+    def project(self, x):
+        "Queries, keys and values of `x`, side by side and not yet turned."
+        return self.qkv(_norm(x, self.norm1))
 
-    def __call__(self, x, place, branching, first=0, mask=None):
-        "New positions `x` (B, P, t, d): of the context, or of its branches."
-        q = self.keep(x, place, branching)
+    def keep(self, qkv, place, branching):
+        "Keep what later positions read, and return the queries."
+        return self.cache.store(_parts(qkv, 3, self.n_heads), place, branching)
+
+    def __call__(self, x, place, branching, first=0, mask=None, qkv=None):
+        "New positions `x` (B, P, t, d): of the context, or of its branches. `qkv`: their projections, where they are known."
+        q = self.keep(self.project(x) if qkv is None else qkv, place, branching)
         x = self.out(_merge(self.cache.attend(q, first, mask) if branching else self.cache.attend_context(q)), plus=x)
         h = _norm(x, self.norm2)
         return self.down(self.up(h, times=self.gate(h, silu=True)), plus=x)
 
 # %% ../nbs/20_generate.ipynb #328001f4
-class _Memory:
-    "The caches of a model over a batch of series, filled with their contexts."
-    def __init__(self, model, s1, s2_ids, stamp, future, kept, paths, horizon, s2, max_context):
-        (B, C), attn, self.kept, self.max_context = s1.shape, model.dep_layer.cross_attn, kept, max_context
-        self.model, self.n_heads, self.turns, self.paths = model, attn.n_heads, s2 == 'train', paths
-        self.fusion, self.kv, room = Projection(model.embedding.fusion_proj), Projection(attn.k_proj, attn.v_proj), horizon if paths == 1 else 0
-        self.blocks = [_Block(b, B, C, room) for b in model.transformer]
-        self.dep = PathCache(B, attn.n_heads, C, model.d_model//attn.n_heads, model.norm.weight, room)
-        rotary, at = model.transformer[0].self_attn.rotary, torch.arange(C, device=s1.device)
-        x, place = self._embed(s1[:, None], s2_ids[:, None], model.time_emb(stamp)[:, None]), _places(rotary, at)
-        for block in self.blocks: x = block(x, place, False)
-        x = _norm(x, model.norm) # (B, 1, C, d)
-        self.last, self.time = x[torch.arange(B, device=s1.device), :, kept - 1][:, :, None].expand(-1, paths, -1, -1), model.time_emb(future)
-        self._keep(x, _places(attn.rotary, at), False)
-        for c in (*(b.cache for b in self.blocks), self.dep): c.branch(paths, horizon)
-        ahead = (kept[:1] if bool((kept == kept[0]).all()) else kept) + torch.arange(-1, horizon, device=s1.device)[:, None] # from the last known bar on
-        self.places, self.dep_places = (_places(r, ahead) for r in (rotary, attn.rotary)) # cosines and signed sines, each (horizon + 1, 1 or B, size)
+def _embed(model, s1, s2_ids, time): # tokens (...) and embedded times (..., d)
+    e = model.embedding
+    return Projection(e.fusion_proj)(torch.cat((e.emb_s1(s1), e.emb_s2(s2_ids)), -1)*e.scale, plus=time)
 
-    def _embed(self, s1, s2_ids, time): # tokens (...) and time features (..., d)
-        e = self.model.embedding
-        return self.fusion(torch.cat((e.emb_s1(s1), e.emb_s2(s2_ids)), -1)*e.scale, plus=time)
+class _Memory:
+    "The caches of a model over a batch of series."
+    def __init__(self, model, kept, paths, horizon, s2, max_context): # kept (B,): the lengths of the contexts
+        attn, rotary, B, C, room = model.dep_layer.cross_attn, model.transformer[0].self_attn.rotary, len(kept), int(kept.max()), horizon if paths == 1 else 0
+        self.model, self.n_heads, self.turns, self.paths, self.kept, self.max_context = model, attn.n_heads, s2 == 'train', paths, kept, max_context
+        self.blocks, self.kv = [_Block(b, B, C, room) for b in model.transformer], Projection(attn.k_proj, attn.v_proj)
+        self.dep = PathCache(B, attn.n_heads, C, model.d_model//attn.n_heads, model.norm.weight, room)
+        for c in self._caches(): c.branch(paths, horizon)
+        ahead = (kept[:1] if bool((kept == kept[0]).all()) else kept) + torch.arange(-1, horizon, device=kept.device)[:, None] # from the last known bar on
+        (self.here, self.places), (self.dep_here, self.dep_places) = ([_places(r, at) for at in (torch.arange(C, device=kept.device), ahead)] for r in (rotary, attn.rotary))
+
+    def _caches(self): return *(b.cache for b in self.blocks), self.dep
+
+    def fill(self, x, time, qkv=None):
+        "Take in contexts: embedded bars `x` (B, C, d), and the embedded times (B, horizon, d) of the bars to come. `qkv`: the first block's projections of `x`, where they are known."
+        x, self.time = x[:, None], time
+        for block in self.blocks: x, qkv = block(x, self.here, False, qkv=qkv), None
+        x = _norm(x, self.model.norm) # (B, 1, C, d)
+        self.last = x[torch.arange(len(x), device=x.device), :, self.kept - 1][:, :, None].expand(-1, self.paths, -1, -1)
+        for c in self._caches(): c.length = 0
+        self._keep(x, self.dep_here, False)
+        return self
 
     def _keep(self, h, place, branching): self.dep.store(_parts(self.kv(h), 2, self.n_heads), place, branching, self.turns) # for the dependency-aware layer
 
@@ -218,7 +227,7 @@ class _ManyRows(_Memory):
     def _place(self, i, places): return [t[i, :, None, None, None] for t in places]
 
     def _take(self, i, s1, s2_ids): # the hidden state (B, P, 1, d) after the tokens (B, P) of bar i - 1
-        x, place = self._embed(s1[..., None], s2_ids[..., None], self.time[:, i-1, None, None].expand(-1, self.paths, -1, -1)), self._place(i, self.places)
+        x, place = _embed(self.model, s1[..., None], s2_ids[..., None], self.time[:, i-1, None, None].expand(-1, self.paths, -1, -1)), self._place(i, self.places)
         for block in self.blocks: x = block(x, place, True, self.first, self.mask)
         h = _norm(x, self.model.norm)
         self._keep(h, self._place(i, self.dep_places), True)
@@ -238,14 +247,14 @@ class _FewRows(_Memory):
 
     def __init__(self, model, *args):
         super().__init__(model, *args)
-        e, attn, head, norm, R = model.embedding, model.dep_layer.cross_attn, model.head, np.float32(model.norm.eps), self.last[..., 0].numel()
+        e, attn, head, norm, R = model.embedding, model.dep_layer.cross_attn, model.head, np.float32(model.norm.eps), len(self.kept)*self.paths
         d, ff, vocabulary = model.d_model, model.transformer[0].ffn.w1.out_features, max(l.out_features for l in (head.proj_s1, head.proj_s2))
         def weights(*layers): return [_array(t) for l in layers for t in ((l.weight, l.bias) if l.bias is not None else (l.weight, l.weight.new_zeros(l.out_features)))]
         self.weights = kernels.ModelWeights(_array(e.emb_s1.weight), _array(e.emb_s2.weight), np.float32(e.scale), *weights(e.fusion_proj), _array(model.norm.weight), norm,
             _array(self.kv.weight), _array(self.kv.bias), *weights(attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
         self.layers = tuple(kernels.BlockWeights(*map(_array, (b.norm1.weight, b.qkv.weight, b.qkv.bias, b.out.weight, b.out.bias, b.norm2.weight, b.gate.weight, b.up.weight, b.down.weight)),
                                                  np.zeros(d, np.float32)) for b in self.blocks)
-        self.caches = tuple(kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in (*(b.cache for b in self.blocks), self.dep))
+        self.caches = tuple(kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in self._caches())
         self.angles = [np.stack([_array(t) for t in places]) for places in (self.places, self.dep_places)]
         self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, ff, d, d, vocabulary)))
 
@@ -270,14 +279,27 @@ def _forgotten(kept, i, max_context):
     return first, torch.where((at < kept[:, None]) & (at >= lo[:, None]), 0., -torch.inf)
 
 # %% ../nbs/20_generate.ipynb #2180ed04
-def _afresh(model, s1, s2_ids, stamp, u, new, choices, rows=8):
-    "The next pair of every path, (2, B, P), from its last `max_context` pairs: a one-step forecast each, `rows` at a time."
-    (B, paths, done), n = new.shape[1:], choices['max_context']
-    ids = [torch.cat((old[:, None].expand(-1, paths, -1), own), -1)[..., -n:].flatten(0, 1) for old, own in zip((s1, s2_ids), new)]
-    end = s1.shape[1] + done
-    stamp = stamp[:, end - n:end + 1].repeat_interleave(paths, 0)
-    parts = [generate(model, *(t[a:a + rows] for t in (*ids, stamp)), u.flatten(0, 1)[a:a + rows, None, None], **choices) for a in range(0, B*paths, rows)]
-    return torch.stack([torch.cat(p).view(B, paths) for p in zip(*parts)])
+def _memory(model, kept, paths, *args):
+    few = len(kept)*paths*model.d_model <= FEW and all(map(compiled, model.parameters()))
+    return (_FewRows if few else _ManyRows)(model, kept, paths, *args)
+
+def _afresh(model, ids, times, u, new, begin, s2, max_context, sampling, bar, rows=8):
+    """Bars from `begin` on into new (2, R, horizon), each from the last `max_context` pairs of its path: ids (2, R, context + begin), embedded times (R, context + horizon, d),
+    uniforms (R, horizon, 2)."""
+    (n, horizon), known = new.shape[1:], ids.shape[-1] - max_context
+    for r in (slice(a, a + rows) for a in range(0, n, rows)):
+        memory = _memory(model, torch.full((len(u[r]),), max_context, device=u.device), 1, 1, s2, max_context)
+        time = times[r, known:]
+        x = _embed(model, *ids[:, r, known:], time[:, :max_context])
+        seen = [torch.cat((t, t.new_empty(len(t), horizon - begin, t.shape[-1])), 1) for t in (x, memory.blocks[0].project(x))] # embedded bars and their projections, room for the new ones behind
+        for i in range(begin, horizon):
+            at = i - begin, max_context + i - begin # the window; behind it stands the new bar
+            x, qkv = (t[:, slice(*at)].contiguous() for t in seen)
+            memory.fill(x, time[:, at[1], None], qkv[:, None]).extend(0, 1, one := new.new_empty(2, len(x), 1, 1), u[r, i, None, None], *sampling)
+            new[:, r, i] = one[..., 0, 0]
+            x = _embed(model, *one[..., 0], time[:, at[1], None])
+            for t, last in zip(seen, (x, memory.blocks[0].project(x))): t[:, at[1]] = last[:, 0]
+            bar.update(len(x)/n)
 
 # %% ../nbs/20_generate.ipynb #9b33b394
 @torch.inference_mode()
@@ -311,17 +333,18 @@ def generate(
             new[:, r] = torch.stack(generate(model, s1[r, :n], s2_ids[r, :n], stamp[r, :n + horizon], u[r], progress=progress, **choices))
         return tuple(new)
     start = lengths - kept
-    s1, s2_ids, stamp, future = _rows(s1, start, C), _rows(s2_ids, start, C), _rows(stamp, start, C), _rows(stamp, lengths, horizon)
-    fitting = min(horizon, max_context + 1 - C) if recompute else horizon # bars made before the window slides
-    Memory = _FewRows if B*paths <= FEW_ROWS and all(map(compiled, model.parameters())) else _ManyRows
-    memory = Memory(model, s1, s2_ids, stamp, future, kept, paths, fitting, s2, max_context)
+    s1, s2_ids = (_rows(t, start, C) for t in (s1, s2_ids))
+    past, future = (model.time_emb(_rows(stamp, *which)) for which in ((start, C), (lengths, horizon)))
+    fitting, sampling = min(horizon, max_context + 1 - C) if recompute else horizon, (T, top_k, top_p) # bars made before the window slides
+    memory = _memory(model, kept, paths, fitting, s2, max_context).fill(_embed(model, s1, s2_ids, past), future)
     with tqdm(total=horizon, desc='forecast', disable=None if progress else True, leave=False) as bar:
         for i in range(0, fitting, memory.stride):
-            memory.extend(i, end := min(i + memory.stride, fitting), new, u, T, top_k, top_p)
+            memory.extend(i, end := min(i + memory.stride, fitting), new, u, *sampling)
             bar.update(end - i)
-        for i in range(fitting, horizon):
-            new[..., i] = _afresh(model, s1, s2_ids, torch.cat((stamp, future), 1), u[:, :, i], new[..., :i], choices)
-            bar.update()
+        if fitting < horizon:
+            ids, times = torch.cat((torch.stack((s1, s2_ids))[:, :, None].expand(-1, -1, paths, -1), new[..., :fitting]), -1), torch.cat((past, future), 1)
+            _afresh(model, ids.flatten(1, 2), times.repeat_interleave(paths, 0), u.flatten(0, 1), rows := new.flatten(1, 2), fitting, s2, max_context, sampling, bar)
+            new = rows.unflatten(1, (B, paths))
     return tuple(new)
 
 # %% ../nbs/20_generate.ipynb #1b976a2d
@@ -356,7 +379,7 @@ def decode_paths(
     x, at = tokenizer.embed_ids((s1, s2_ids), half=True)[:, None], torch.arange(C, device=s1.device)
     ahead = kept[:, None, None, None] + torch.arange(horizon, device=s1.device)
     here, there = ([_places(b.self_attn.rotary, p) for b in tokenizer.decoder] for p in (at, ahead))
-    for i, (block, place) in enumerate(zip(blocks, here), 1): x = block(x, place, False) if i < len(blocks) else block.keep(x, place, False) # nobody asks what the context decodes to
+    for i, (block, place) in enumerate(zip(blocks, here), 1): x = block(x, place, False) if i < len(blocks) else block.keep(block.project(x), place, False) # nobody asks what the context decodes to
     step = max(1, memory // (4 * B * horizon * (C + horizon) * max((b.n_heads for b in blocks), default=1)))
     for ids in zip(new_s1.split(step, 1), new_s2.split(step, 1)):
         x = tokenizer.embed_ids(ids, half=True)
