@@ -153,12 +153,20 @@ def _norm(x, norm):
     kernels.norm_rows(x.reshape(-1, d).numpy(), norm.weight.detach().numpy(), np.float32(norm.eps), out.view(-1, d).numpy())
     return out
 
+def _gate(both):
+    if not compiled(both):
+        a, b = both.chunk(2, -1)
+        return F.silu(a)*b
+    out = both.new_empty(*both.shape[:-1], both.shape[-1]//2)
+    kernels.gate_rows(both.flatten(0, -2).numpy(), out.flatten(0, -2).numpy())
+    return out
+
 class _Block:
     "A transformer block with its cache."
     def __init__(self, block, series, context, room):
         attn, ffn, self.norm1, self.norm2, self.n_heads = block.self_attn, block.ffn, block.norm1, block.norm2, block.self_attn.n_heads
         self.qkv, self.out = Projection(attn.q_proj, attn.k_proj, attn.v_proj), Projection(attn.out_proj)
-        self.gate, self.up, self.down = Projection(ffn.w1), Projection(ffn.w3), Projection(ffn.w2)
+        self.gate_up, self.down = Projection(ffn.w1, ffn.w3), Projection(ffn.w2)
         self.cache = PathCache(series, attn.n_heads, context, attn.out_proj.in_features//attn.n_heads, self.norm1.weight, room)
 
     def project(self, x):
@@ -173,8 +181,7 @@ class _Block:
         "New positions `x` (B, P, t, d): of the context, or of its branches. `qkv`: their projections, where they are known."
         q = self.keep(self.project(x) if qkv is None else qkv, place, branching)
         x = self.out(_merge(self.cache.attend(q, first, mask) if branching else self.cache.attend_context(q)), plus=x)
-        h = _norm(x, self.norm2)
-        return self.down(self.up(h, times=self.gate(h, silu=True)), plus=x)
+        return self.down(_gate(self.gate_up(_norm(x, self.norm2))), plus=x)
 
 # %% ../nbs/20_generate.ipynb #328001f4
 def _embed(model, s1, s2_ids, time): # tokens (...) and embedded times (..., d)
@@ -252,11 +259,11 @@ class _FewRows(_Memory):
         def weights(*layers): return [_array(t) for l in layers for t in ((l.weight, l.bias) if l.bias is not None else (l.weight, l.weight.new_zeros(l.out_features)))]
         self.weights = kernels.ModelWeights(_array(e.emb_s1.weight), _array(e.emb_s2.weight), np.float32(e.scale), *weights(e.fusion_proj), _array(model.norm.weight), norm,
             _array(self.kv.weight), _array(self.kv.bias), *weights(attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
-        self.layers = tuple(kernels.BlockWeights(*map(_array, (b.norm1.weight, b.qkv.weight, b.qkv.bias, b.out.weight, b.out.bias, b.norm2.weight, b.gate.weight, b.up.weight, b.down.weight)),
-                                                 np.zeros(d, np.float32)) for b in self.blocks)
+        self.layers = tuple(kernels.BlockWeights(*map(_array, (b.norm1.weight, b.qkv.weight, b.qkv.bias, b.out.weight, b.out.bias, b.norm2.weight, b.gate_up.weight, b.down.weight)),
+                                                 np.zeros(max(2*ff, d), np.float32)) for b in self.blocks)
         self.caches = tuple(kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in self._caches())
         self.angles = [np.stack([_array(t) for t in places]) for places in (self.places, self.dep_places)]
-        self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, ff, d, d, vocabulary)))
+        self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, 2*ff, ff, d, d, vocabulary)))
 
     def extend(self, begin, end, new, u, T, top_k, top_p):
         *caches, dep = self.caches
