@@ -307,34 +307,71 @@ class Cache(NamedTuple):
     base:int # where branches begin
 
 @compiled_loop(**_quick)
-def read(q, k, v, own_k, own_v, out): # q and out (size,); k, v, own_k, own_v (places, size)
-    "What a query reads in a context and a branch."
-    known, best, total, s = len(k), np.float32(-3e38), np.float32(0), np.empty(len(k) + len(own_k), np.float32)
-    _scores(q, k, s[:known])
-    _scores(q, own_k, s[known:])
-    for a in s: best = max(best, a)
-    for t in range(len(s)):
-        s[t] = exp(s[t] - best)
-        total += s[t]
+def _scores_of_four(q, k, out): # q (4, size), k (places, size), out (4, places)
+    scale, whole = np.float32(1)/np.sqrt(np.float32(q.shape[1])), len(k)//2*2
+    for t in range(0, whole, 2):
+        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
+        for c in range(q.shape[1]):
+            a, b, q0, q1, q2, q3 = k[t, c], k[t + 1, c], q[0, c], q[1, c], q[2, c], q[3, c]
+            a0 += a*q0; a1 += a*q1; a2 += a*q2; a3 += a*q3
+            b0 += b*q0; b1 += b*q1; b2 += b*q2; b3 += b*q3
+        out[0, t], out[1, t], out[2, t], out[3, t] = a0*scale, a1*scale, a2*scale, a3*scale
+        out[0, t + 1], out[1, t + 1], out[2, t + 1], out[3, t + 1] = b0*scale, b1*scale, b2*scale, b3*scale
+    for p in range(4): _scores(q[p], k[whole:], out[p, whole:])
+
+@compiled_loop(**_quick)
+def _blend_for_four(weights, v, out): # weights (4, places), v (places, size); adds to out (4, size)
+    whole = len(v)//2*2
+    for t in range(0, whole, 2):
+        a0, a1, a2, a3, b0, b1, b2, b3 = weights[0, t], weights[1, t], weights[2, t], weights[3, t], weights[0, t + 1], weights[1, t + 1], weights[2, t + 1], weights[3, t + 1]
+        for c in range(out.shape[1]):
+            a, b = v[t, c], v[t + 1, c]
+            out[0, c] += a0*a + b0*b
+            out[1, c] += a1*a + b1*b
+            out[2, c] += a2*a + b2*b
+            out[3, c] += a3*a + b3*b
+    for p in range(4): _blend(weights[p, whole:], v[whole:], out[p])
+
+@compiled_loop(**_quick)
+def read(q, k, v, own_k, own_v, out): # q and out (P, size); k, v (places, size); own_k, own_v (P, places, size)
+    "What queries read in the context they share and in their branches; four of them read the context together."
+    paths, known, four = len(q), len(k), len(q)//4*4
+    s = np.empty((paths, known + own_k.shape[1]), np.float32)
     out[:] = 0
-    _blend(s[:known], v, out)
-    _blend(s[known:], own_v, out)
-    for c in range(len(out)): out[c] /= total
+    for p in range(0, four, 4): _scores_of_four(q[p:p + 4], k, s[p:p + 4, :known])
+    for p in range(four, paths): _scores(q[p], k, s[p, :known])
+    for p in range(paths):
+        best, total = np.float32(-3e38), np.float32(0)
+        _scores(q[p], own_k[p], s[p, known:])
+        for a in s[p]: best = max(best, a)
+        for t in range(s.shape[1]):
+            s[p, t] = exp(s[p, t] - best)
+            total += s[p, t]
+        for t in range(s.shape[1]): s[p, t] /= total
+        _blend(s[p, known:], own_v[p], out[p])
+    for p in range(0, four, 4): _blend_for_four(s[p:p + 4, :known], v, out[p:p + 4])
+    for p in range(four, paths): _blend(s[p, :known], v, out[p])
 
 @compiled_loop(**_quick)
 def attend(q, k, v, cache, n, lo, hi, cos, sin, turns, out): # q, k, v, out (R, heads, size): of the newest of n positions; lo, hi (series,): what is seen of the contexts; cos and sin (1 or series, size)
-    "A member's heads of an attention: turn queries and keys if wanted, keep keys and values, read. With n = 0 there are none to keep."
-    heads, paths, asked = q.shape[1], cache.own_k.shape[2], np.empty(q.shape[2], np.float32)
-    for j in share(len(q)*heads):
-        r, h = j//heads, j%heads
-        b, p = r//paths, r%paths
-        own_k, own_v = cache.own_k[b, h, p, cache.base:cache.base + n], cache.own_v[b, h, p, cache.base:cache.base + n]
-        if n: own_k[n-1], own_v[n-1] = k[r, h], v[r, h]
-        asked[:] = q[r, h]
-        if turns:
-            if n: _turned(k[r, h], cos[b%len(cos)], sin[b%len(cos)], own_k[n-1])
-            _turned(q[r, h], cos[b%len(cos)], sin[b%len(cos)], asked)
-        read(asked, cache.k[b, h, lo[b]:hi[b]], cache.v[b, h, lo[b]:hi[b]], own_k, own_v, out[r, h])
+    "A member's part of an attention: turn queries and keys if wanted, keep keys and values, read. With n = 0 there are none to keep."
+    heads, size, paths = q.shape[1], q.shape[2], cache.own_k.shape[2]
+    groups = (paths + 7)//8 # of up to eight paths
+    asked, answer = np.empty((8, size), np.float32), np.empty((8, size), np.float32)
+    for j in share(len(lo)*heads*groups):
+        b, h, first = j//(heads*groups), j//groups%heads, j%groups*8
+        count, end = min(8, paths - first), cache.base + n
+        for p in range(first, first + count):
+            r, s = b*paths + p, b%len(cos)
+            if turns: _turned(q[r, h], cos[s], sin[s], asked[p - first])
+            else: asked[p - first] = q[r, h]
+            if n == 0: continue
+            if turns: _turned(k[r, h], cos[s], sin[s], cache.own_k[b, h, p, end-1])
+            else: cache.own_k[b, h, p, end-1] = k[r, h]
+            cache.own_v[b, h, p, end-1] = v[r, h]
+        read(asked[:count], cache.k[b, h, lo[b]:hi[b]], cache.v[b, h, lo[b]:hi[b]],
+             cache.own_k[b, h, first:first + count, cache.base:end], cache.own_v[b, h, first:first + count, cache.base:end], answer[:count])
+        for p in range(count): out[b*paths + first + p, h] = answer[p]
 
 # %% ../nbs/15_kernels.ipynb #690fe4f2
 class BlockWeights(NamedTuple):
