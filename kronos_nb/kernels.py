@@ -112,9 +112,10 @@ def norm_rows(x, weight, eps, out): # as for `rms_norm`
 
 @compiled_loop(**_quick)
 def _gate_share(both, out):
-    inside = out.shape[1]
+    mine, inside = share(out.shape[1]), out.shape[1]
     for r in range(len(out)):
-        for c in share(inside): out[r, c] = both[r, c] / (np.float32(1) + exp(-both[r, c])) * both[r, inside + c]
+        gate, up, mixed = both[r, mine.start:mine.stop], both[r, inside + mine.start:inside + mine.stop], out[r, mine.start:mine.stop]
+        for c in range(len(mixed)): mixed[c] = gate[c] / (np.float32(1) + exp(-gate[c])) * up[c]
 
 @compiled_loop(**_quick)
 def gate_rows(both, out): # both (R, 2d), out (R, d)
