@@ -87,28 +87,47 @@ def causal_attention(
     dropout_p:float=0. # on the attention weights
 ) -> torch.Tensor: # (B, heads, T, d)
     "Scaled dot-product attention in which position t sees 0..t."
-    if q.device.type == 'cpu' and q.shape[2] >= 64 and not dropout_p:
-        if q.dtype == torch.bfloat16: return _in_halves(q, k, v)
-        if q.dtype == torch.float32 and not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))): return _in_bands(q, k, v)
+    T, half = q.shape[2], q.dtype == torch.bfloat16
+    if q.device.type == 'cpu' and T >= 64 and not dropout_p and not torch.compiler.is_compiling() and (half or q.dtype == torch.float32):
+        width = 192 if half else 96
+        if not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))): return _in_bands(q, k, v, width)
+        if half or T >= 256: return _Bands.apply(q, k, v, width)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout_p)
 
-def _in_halves(q, k, v):
-    T = q.shape[2]
-    hidden = torch.full((T, T), -torch.inf, dtype=q.dtype).triu_(1)
-    q = q * q.shape[-1]**-.5
-    def part(a, b): return (q[:, :, a:b] @ k[:, :, :b].transpose(-1, -2) + hidden[a:b, :b]).softmax(-1) @ v[:, :, :b]
-    return torch.cat((part(0, T//2), part(T//2, T)), 2)
+def _bands(T, width): return [(a, min(a + width, T)) for a in range(0, T, width)]
 
-def _in_bands(q, k, v, width=96): # positions at a time; their scores stay in the cache of the processor
-    B, heads, T, d = q.shape
+def _in_bands(q, k, v, width, kept=None): # weights are appended to the list `kept`
+    (B, heads, T, d) = q.shape
     hidden = q.new_full((width, T + width), -torch.inf).triu_(T + 1)
     out = q.new_empty(B, T, heads, d).transpose(1, 2)
     for q, k, v, read in zip(q, k, v, out):
-        for a in range(0, T, width):
-            b, mask = min(a + width, T), hidden[:, T-a:] # of the keys, those behind a are hidden as they are seen from a..b
-            scores = torch.baddbmm(mask[:b-a, :b], q[:, a:b], k[:, :b].transpose(1, 2), alpha=d**-.5)
-            read[:, a:b] = torch.softmax(scores, -1, out=scores) @ v[:, :b]
+        for a, b in _bands(T, width): # the keys a band sees; those after its own position are hidden
+            p = torch.baddbmm(hidden[:b-a, T-a:T-a+b], q[:, a:b], k[:, :b].transpose(1, 2), alpha=d**-.5)
+            read[:, a:b] = torch.softmax(p, -1, out=p) @ v[:, :b]
+            if kept is not None: kept.append(p)
     return out
+
+class _Bands(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, width):
+        out = _in_bands(q, k, v, width, kept := [])
+        ctx.width = width
+        ctx.save_for_backward(q, k, v, out, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        *tensors, kept = *ctx.saved_tensors[:4], iter(ctx.saved_tensors[4:])
+        scale, grads = tensors[0].shape[-1]**-.5, [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in tensors[:3]]
+        for q, k, v, out, g, dq, dk, dv in zip(*tensors, grad, *grads):
+            through = (g*out).sum(-1, keepdim=True) # what the softmax's sum takes back
+            for a, b in _bands(q.shape[1], ctx.width):
+                p, ga = next(kept), g[:, a:b]
+                dv[:, :b].baddbmm_(p.transpose(1, 2), ga)
+                ds = (ga @ v[:, :b].transpose(1, 2)).sub_(through[:, a:b]).mul_(p)
+                dq[:, a:b].baddbmm_(ds, k[:, :b], beta=0, alpha=scale)
+                dk[:, :b].baddbmm_(ds.transpose(1, 2), q[:, a:b], alpha=scale)
+        return *grads, None
 
 # %% ../nbs/10_layers.ipynb #fcf35212
 class Attention(nn.Module):
