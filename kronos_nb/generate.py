@@ -256,9 +256,9 @@ class _FewRows(_Memory):
         super().__init__(model, *args)
         e, attn, head, norm, R = model.embedding, model.dep_layer.cross_attn, model.head, np.float32(model.norm.eps), len(self.kept)*self.paths
         d, ff, vocabulary = model.d_model, model.transformer[0].ffn.w1.out_features, max(l.out_features for l in (head.proj_s1, head.proj_s2))
-        def weights(*layers): return [_array(t) for l in layers for t in ((l.weight, l.bias) if l.bias is not None else (l.weight, l.weight.new_zeros(l.out_features)))]
+        def weights(*layers): return [_array(t) for l in layers for t in (l.weight, l.bias)]
         self.weights = kernels.ModelWeights(_array(e.emb_s1.weight), _array(e.emb_s2.weight), np.float32(e.scale), *weights(e.fusion_proj), _array(model.norm.weight), norm,
-            _array(self.kv.weight), _array(self.kv.bias), *weights(attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
+            *weights(self.kv, attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
         self.layers = tuple(kernels.BlockWeights(*map(_array, (b.norm1.weight, b.qkv.weight, b.qkv.bias, b.out.weight, b.out.bias, b.norm2.weight, b.gate_up.weight, b.down.weight)),
                                                  np.zeros(max(2*ff, d), np.float32)) for b in self.blocks)
         self.caches = tuple(kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in self._caches())

@@ -296,7 +296,7 @@ def _by_twos(x, w, b, out, plus): # two outputs at a time, of an even number: ev
 
 @compiled_loop(**_quick)
 def linear(x, w, b, out, plus): # x (R, inputs), w (outputs, inputs), b (outputs,), out (R, outputs); plus: add to what is there?
-    "A member's outputs of x w' + b."
+    "A member's outputs of x w' + b. Up to eight rows memory is the limit, beyond it arithmetic."
     if len(x) > 8 and len(w)%2 == 0: _by_twos(x, w, b, out, plus)
     else: _by_ones(x, w, b, out, plus)
 
@@ -423,6 +423,7 @@ def embed(w, s1, s2, time, paths, room): # tokens (R,) and time (series, d) of a
     for r in range(R):
         for c in range(d): both[r, c], both[r, d + c] = w.emb_s1[s1[r], c]*w.scale, w.emb_s2[s2[r], c]*w.scale
         for c in share(d): room.x[r, c] = time[r//paths, c]
+    barrier() # `linear` divides outputs its own way
     linear(both, w.fusion_w, w.fusion_b, room.x, True)
 
 @compiled_loop(**_quick)
