@@ -115,7 +115,11 @@ class PathCache:
     def attend_context(self,
                        q:torch.Tensor): # (series, n_heads, 1, context, head_dim): queries of the context
         "What the context's queries read, (series, n_heads, 1, context, head_dim)."
-        return causal_attention(q[:, :, 0], self.k[:, :, :self.context], self.v[:, :, :self.context])[:, :, None]
+        q, k, v = q[:, :, 0], self.k[:, :, :self.context], self.v[:, :, :self.context]
+        if not compiled(q): return causal_attention(q, k, v)[:, :, None]
+        out = q.new_empty(len(q), q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2) # as the next projection wants it
+        kernels.attend_within(*(t.numpy() for t in (q, k, v, out)))
+        return out[:, :, None]
 
     def attend(self,
                q:torch.Tensor, # (series, n_heads, paths, t, head_dim): queries of the last t positions

@@ -6,7 +6,7 @@
 __all__ = ['RMSNorm', 'Rotary', 'causal_attention', 'Attention', 'FeedForward', 'TransformerBlock', 'HubModel']
 
 # %% ../nbs/10_layers.ipynb #074ca56f
-import io, re
+import io, math, re
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -87,11 +87,11 @@ def causal_attention(
     dropout_p:float=0. # on the attention weights
 ) -> torch.Tensor: # (B, heads, T, d)
     "Scaled dot-product attention in which position t sees 0..t."
-    T, half = q.shape[2], q.dtype == torch.bfloat16
-    if q.device.type == 'cpu' and T >= 64 and not dropout_p and not torch.compiler.is_compiling() and (half or q.dtype == torch.float32):
-        width = 192 if half else 96
-        if not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))): return _in_bands(q, k, v, width)
-        if half or T >= 256: return _Bands.apply(q, k, v, width)
+    long = {torch.float32: 256, torch.bfloat16: 64}.get(q.dtype, math.inf) # bars from which bands are faster
+    if q.device.type == 'cpu' and q.shape[2] >= long and not dropout_p and not torch.compiler.is_compiling():
+        width = 96 if q.dtype == torch.float32 else 192
+        differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
+        return _Bands.apply(q, k, v, width) if differentiated else _in_bands(q, k, v, width)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout_p)
 
 def _bands(T, width): return [(a, min(a + width, T)) for a in range(0, T, width)]
