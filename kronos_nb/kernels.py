@@ -455,12 +455,12 @@ def attend(q, k, v, cache, n, lo, hi, cos, sin, turns, out): # q, k, v, out (R, 
 # %% ../nbs/15_kernels.ipynb #690fe4f2
 class BlockWeights(NamedTuple):
     "Of a transformer block."
-    norm1:np.ndarray; qkv_w:np.ndarray; qkv_b:np.ndarray; out_w:np.ndarray; out_b:np.ndarray
+    norm1:np.ndarray; qkv_w:np.ndarray; qkv_b:np.ndarray; out_w:np.ndarray; out_b:np.ndarray # (outputs, inputs) and (outputs,); norms (d,)
     norm2:np.ndarray; gate_up:np.ndarray; down:np.ndarray; no_b:np.ndarray # zeros: these two have no bias
 
 class Room(NamedTuple):
-    "Where members leave what the others need, (R, ...) each."
-    x:np.ndarray; qkv:np.ndarray; read:np.ndarray; both:np.ndarray; inside:np.ndarray; q:np.ndarray; y:np.ndarray; logits:np.ndarray
+    "Where members leave what the others need."
+    x:np.ndarray; qkv:np.ndarray; read:np.ndarray; both:np.ndarray; inside:np.ndarray; q:np.ndarray; y:np.ndarray; logits:np.ndarray # (R, ...) each
 
 @compiled_loop(**_quick)
 def block_step(w, eps, cache, n, lo, hi, cos, sin, room): # of type `BlockWeights`; the rest as for `attend`
@@ -485,9 +485,9 @@ def block_step(w, eps, cache, n, lo, hi, cos, sin, room): # of type `BlockWeight
 # %% ../nbs/15_kernels.ipynb #4745ed1e
 class ModelWeights(NamedTuple):
     "Of all but the blocks."
-    emb_s1:np.ndarray; emb_s2:np.ndarray; scale:float; fusion_w:np.ndarray; fusion_b:np.ndarray
-    norm:np.ndarray; eps:float; kv_w:np.ndarray; kv_b:np.ndarray; q_w:np.ndarray; q_b:np.ndarray; out_w:np.ndarray; out_b:np.ndarray; dep_norm:np.ndarray
-    s1_w:np.ndarray; s1_b:np.ndarray; s2_w:np.ndarray; s2_b:np.ndarray
+    emb_s1:np.ndarray; emb_s2:np.ndarray; scale:float; fusion_w:np.ndarray; fusion_b:np.ndarray # of the embedding: (vocabulary, d), a factor, (d, 2d), (d,)
+    norm:np.ndarray; eps:float; kv_w:np.ndarray; kv_b:np.ndarray; q_w:np.ndarray; q_b:np.ndarray; out_w:np.ndarray; out_b:np.ndarray; dep_norm:np.ndarray # the last norm (d,); the dependency-aware layer: (outputs, d) and (outputs,), its norm (d,)
+    s1_w:np.ndarray; s1_b:np.ndarray; s2_w:np.ndarray; s2_b:np.ndarray # the heads: (vocabulary, d) and (vocabulary,)
 
 class Choices(NamedTuple):
     "How to sample."
@@ -542,10 +542,15 @@ def _bars(begin, end, w, blocks, caches, dep, angles, dep_angles, times, kept, l
         barrier()
 
 @compiled_loop(**_quick)
-def bars(begin, end, w, blocks, caches, dep, angles, dep_angles, times, kept, last, u, how, new, room):
-    """Sample bars begin..end-1 of every row into new (2, R, horizon), with uniforms u (R, horizon, 2). `w` is the model's weights, `blocks` and `caches` are tuples,
-    one per block, `dep` is the cache of the dependency-aware layer, `angles` are cosines and signed sines (2, horizon, 1 or series, size) of the bar before each,
-    `times` embedded time features (series, horizon, d), `kept` the lengths (series,) of the contexts, `last` (R, d) what the heads see after them."""
+def bars(begin, end, # bars begin..end-1 are made
+         w, blocks, # `ModelWeights`, and a tuple of `BlockWeights`
+         caches, dep, # a tuple of `Cache`, one per block, and that of the dependency-aware layer
+         angles, dep_angles, # cosines and signed sines (2, horizon, 1 or series, size) of the bar before each
+         times, # embedded time features (series, horizon, d)
+         kept, last, # lengths (series,) of the contexts, and what the heads see after them (R, d)
+         u, how, # uniforms (R, horizon, 2), `Choices`
+         new, room): # tokens (2, R, horizon), written to; `Room`
+    "Sample bars of every row."
     in_team(_bars, (begin, end, w, blocks, caches, dep, angles, dep_angles, times, kept, last, u, how, new, room))
 
 # %% ../nbs/15_kernels.ipynb #6b7014db

@@ -38,13 +38,13 @@ _member, _members = (types.ExternalFunction(f'kronos_{name}', types.int32()) for
 
 # %% ../nbs/14_team.ipynb #2278f8a8
 @njit
-def share(n): # items
+def share(n): # items -> a range
     "This member's part of range(n)."
     member, members = _member(), _members()
     return range(n*member//members, n*(member + 1)//members)
 
 @intrinsic
-def in_team(context, work, args): # a compiled function that raises nothing (a member that leaves early is waited for at every barrier); the tuple of its arguments
+def in_team(context, work, args): # a compiled function that raises nothing (a member that leaves early is waited for at every barrier); the tuple of its arguments -> nothing
     "In compiled code: call work(*args) on as many threads as PyTorch uses here, and return when all are done."
     def build(context, builder, signature, values):
         (work, args), (_, packed) = signature.args, values
