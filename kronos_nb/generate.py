@@ -263,15 +263,15 @@ class _FewRows(_Memory):
         def weights(*layers): return [_array(t) for l in layers for t in (l.weight, l.bias)]
         self.weights = kernels.ModelWeights(_array(e.emb_s1.weight), _array(e.emb_s2.weight), np.float32(e.scale), *weights(e.fusion_proj), _array(model.norm.weight), norm,
             *weights(self.kv, attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
+        zeros = np.zeros(max(2*ff, d), np.float32)
         self.layers = tuple(kernels.BlockWeights(*map(_array, (b.norm1.weight, b.qkv.weight, b.qkv.bias, b.out.weight, b.out.bias, b.norm2.weight, b.gate_up.weight, b.down.weight)),
-                                                 np.zeros(max(2*ff, d), np.float32)) for b in self.blocks)
-        self.caches = tuple(kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in self._caches())
+                                                 zeros) for b in self.blocks)
+        *self.caches, self.dep_cache = (kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in self._caches())
         self.angles = [np.stack([_array(t) for t in places]) for places in (self.places, self.dep_places)]
-        self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, 2*ff, ff, d, d, vocabulary)))
+        self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, 2*ff, ff, 2*d, d, d, vocabulary)))
 
     def extend(self, begin, end, new, u, T, top_k, top_p):
-        *caches, dep = self.caches
-        kernels.bars(begin, end, self.weights, self.layers, tuple(caches), dep, *self.angles, _array(self.time), _array(self.kept), _array(self.last.flatten(0, 2)),
+        kernels.bars(begin, end, self.weights, self.layers, tuple(self.caches), self.dep_cache, *self.angles, _array(self.time), _array(self.kept), _array(self.last.flatten(0, 2)),
                      _array(u.flatten(0, 1).float()), kernels.Choices(np.float32(T), top_k, np.float32(top_p), self.turns, self.max_context), _array(new.flatten(1, 2)), self.room)
 
 def _array(t): return t.detach().contiguous().numpy()

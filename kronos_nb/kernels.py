@@ -431,6 +431,7 @@ def read(q, k, v, own_k, own_v, out): # q and out (P, size); k, v (places, size)
     for p in range(0, four, 4): _blend_for_four(s[p:p + 4, :known], v, out[p:p + 4])
     for p in range(four, paths): _blend(s[p, :known], v, out[p])
 
+# %% ../nbs/15_kernels.ipynb #353b4c03
 @compiled_loop(**_quick)
 def attend(q, k, v, cache, n, lo, hi, cos, sin, turns, out): # q, k, v, out (R, heads, size): of the newest of n positions; lo, hi (series,): what is seen of the contexts; cos and sin (1 or series, size)
     "A member's part of an attention: turn queries and keys if wanted, keep keys and values, read. With n = 0 there are none to keep."
@@ -460,7 +461,7 @@ class BlockWeights(NamedTuple):
 
 class Room(NamedTuple):
     "Where members leave what the others need."
-    x:np.ndarray; qkv:np.ndarray; read:np.ndarray; both:np.ndarray; inside:np.ndarray; q:np.ndarray; y:np.ndarray; logits:np.ndarray # (R, ...) each
+    x:np.ndarray; qkv:np.ndarray; read:np.ndarray; both:np.ndarray; inside:np.ndarray; kv:np.ndarray; q:np.ndarray; y:np.ndarray; logits:np.ndarray # (R, ...) each
 
 @compiled_loop(**_quick)
 def block_step(w, eps, cache, n, lo, hi, cos, sin, room): # of type `BlockWeights`; the rest as for `attend`
@@ -508,7 +509,7 @@ def embed(w, s1, s2, time, paths, room): # tokens (R,) and time (series, d) of a
 def fine_logits(w, h, s1, cache, n, lo, hi, cos, sin, turns, room): # h (R, d): the context as the heads see it; s1 (R,): the coarse tokens
     "The dependency-aware layer and a member's fine logits, in room.logits."
     (R, d), heads = h.shape, cache.k.shape[1]
-    asked, kv = np.empty((R, d), np.float32), room.qkv[:, :2*d].copy().reshape(R, 2, heads, d//heads)
+    asked, kv = np.empty((R, d), np.float32), room.kv.reshape(R, 2, heads, d//heads)
     for r in range(R): asked[r] = w.emb_s1[s1[r]]
     linear(asked, w.q_w, w.q_b, room.q, False)
     barrier()
@@ -521,6 +522,7 @@ def fine_logits(w, h, s1, cache, n, lo, hi, cos, sin, turns, room): # h (R, d): 
     rms_norm(room.y, w.dep_norm, w.eps, asked)
     linear(asked, w.s2_w, w.s2_b, room.logits, False)
 
+# %% ../nbs/15_kernels.ipynb #c759d786
 @compiled_loop(**_quick)
 def _bars(begin, end, w, blocks, caches, dep, angles, dep_angles, times, kept, last, u, how, new, room):
     h, lo, paths = last.copy(), np.zeros_like(kept), len(last)//len(kept)
@@ -531,7 +533,7 @@ def _bars(begin, end, w, blocks, caches, dep, angles, dep_angles, times, kept, l
             barrier()
             for j in range(len(blocks)): block_step(blocks[j], w.eps, caches[j], i, lo, kept, angles[0, i], angles[1, i], room)
             rms_norm(room.x, w.norm, w.eps, h)
-            linear(h, w.kv_w, w.kv_b, room.qkv, False)
+            linear(h, w.kv_w, w.kv_b, room.kv, False)
         linear(h, w.s1_w, w.s1_b, room.logits, False)
         barrier()
         for r in share(len(h)): new[0, r, i] = sample(room.logits[r, :len(w.s1_w)], u[r, i, 0], how.T, how.top_k, how.top_p)
