@@ -112,14 +112,16 @@ class PathCache:
                 out[..., at:at + t, :] = _rotate(x, place) if turned else x
         return q
 
-    def attend_context(self,
-                       q:torch.Tensor): # (series, n_heads, 1, context, head_dim): queries of the context
-        "What the context's queries read, (series, n_heads, 1, context, head_dim)."
-        q, k, v = q[:, :, 0], self.k[:, :, :self.context], self.v[:, :, :self.context]
-        if not compiled(q): return causal_attention(q, k, v)[:, :, None]
-        out = q.new_empty(len(q), q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2) # as the next projection wants it
-        kernels.attend_within(*(t.numpy() for t in (q, k, v, out)))
-        return out[:, :, None]
+    def take_in(self,
+                rows:torch.Tensor, # (series, 1, context, 3, n_heads, head_dim): queries, keys and values of the context
+                place:tuple): # as for `store`
+        "Keep the context's keys and values, and return what its queries read, (series, 1, context, n_heads*head_dim)."
+        if not compiled(rows):
+            q = self.store(rows, place, False)
+            return _merge(causal_attention(q[:, :, 0], *(t[:, :, :self.context] for t in (self.k, self.v)))[:, :, None])
+        out = rows.new_empty(*rows.shape[:3], *rows.shape[4:])
+        kernels.attend_within(*(t.numpy() for t in (rows[:, 0], *(a.reshape(-1, *a.shape[-2:]) for a in place), self.k, self.v, out[:, 0])))
+        return out.flatten(3)
 
     def attend(self,
                q:torch.Tensor, # (series, n_heads, paths, t, head_dim): queries of the last t positions
@@ -183,8 +185,9 @@ class _Block:
 
     def __call__(self, x, place, branching, first=0, mask=None, qkv=None):
         "New positions `x` (B, P, t, d): of the context, or of its branches. `qkv`: their projections, where they are known."
-        q = self.keep(self.project(x) if qkv is None else qkv, place, branching)
-        x = self.out(_merge(self.cache.attend(q, first, mask) if branching else self.cache.attend_context(q)), plus=x)
+        if qkv is None: qkv = self.project(x)
+        read = _merge(self.cache.attend(self.keep(qkv, place, True), first, mask)) if branching else self.cache.take_in(_parts(qkv, 3, self.n_heads), place)
+        x = self.out(read, plus=x)
         return self.down(_gate(self.gate_up(_norm(x, self.norm2))), plus=x)
 
 # %% ../nbs/20_generate.ipynb #328001f4

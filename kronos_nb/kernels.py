@@ -195,21 +195,30 @@ def _tile(context, a, r, b, j, n, out):
 
 # %% ../nbs/15_kernels.ipynb #03c09310
 @compiled_loop(**_quick)
-def _within_share(q, k, v, out):
-    B, heads, T, size = q.shape
-    block, wide, long = 32, (size + TILE - 1)//TILE*TILE, (T + TILE - 1)//TILE*TILE
+def _within_share(rows, cos, sin, k, v, out):
+    B, T, _, heads, size = rows.shape
+    block, half, wide, long = 32, size//2, (size + TILE - 1)//TILE*TILE, (T + TILE - 1)//TILE*TILE + 16 # rows a power of two long would fight for the same lines of the cache
     keys, values = np.zeros((size, long), np.float32), np.zeros((T, wide), np.float32)
     asked, weights, read = np.zeros((block, size), np.float32), np.zeros((block, long), np.float32), np.empty((block, wide), np.float32)
     totals, scale, blocks, known = np.empty(block, np.float32), np.float32(1)/np.sqrt(np.float32(size)), (T + block - 1)//block, -1
     for n in share(B*heads*blocks):
         b, h, a = n//blocks//heads, n//blocks%heads, n%blocks*block
-        end = min(a + block, T)
-        if n//blocks != known:
+        s, end = b%len(cos), min(a + block, T)
+        if n//blocks != known: # a head that members share is laid out by each, alike
             known = n//blocks
             for t in range(T):
-                for c in range(size): keys[c, t], values[t, c] = k[b, h, t, c], v[b, h, t, c]
+                for j in range(half):
+                    x, y = rows[b, t, 1, h, j], rows[b, t, 1, h, j + half]
+                    k[b, h, t, j] = x*cos[s, t, j] + y*sin[s, t, j]
+                    k[b, h, t, j + half] = y*cos[s, t, j + half] + x*sin[s, t, j + half]
+                for c in range(size): v[b, h, t, c] = values[t, c] = rows[b, t, 2, h, c]
+            for t in range(T):
+                for c in range(size): keys[c, t] = k[b, h, t, c]
         for i in range(end - a):
-            for c in range(size): asked[i, c] = q[b, h, a + i, c]*scale
+            for j in range(half):
+                x, y = rows[b, a + i, 0, h, j]*scale, rows[b, a + i, 0, h, j + half]*scale
+                asked[i, j] = x*cos[s, a + i, j] + y*sin[s, a + i, j]
+                asked[i, j + half] = y*cos[s, a + i, j + half] + x*sin[s, a + i, j + half]
         for j in range(0, end, TILE):
             for i in range(0, block, 4): _tile(asked, i, keys, j, size, weights)
         for i in range(end - a):
@@ -219,16 +228,16 @@ def _within_share(q, k, v, out):
                 row[t] = exp(row[t] - best)
                 total += row[t]
             for t in range(seen, end): row[t] = 0
-            totals[i] = total
+            totals[i] = np.float32(1)/total
         for j in range(0, wide, TILE):
             for i in range(0, block, 4): _tile(weights, i, values, j, end, read)
         for i in range(end - a):
-            for c in range(size): out[b, h, a + i, c] = read[i, c]/totals[i]
+            for c in range(size): out[b, a + i, h, c] = read[i, c]*totals[i]
 
 @compiled_loop(**_quick)
-def attend_within(q, k, v, out): # (series, heads, T, size) each
-    "Causal attention of a context: position t reads 0..t."
-    in_team(_within_share, (q, k, v, out))
+def attend_within(rows, cos, sin, k, v, out): # rows (series, T, 3, heads, size): queries, keys and values; cos and sin (1 or series, T, size); k and v (series, heads, T, size), written to; out (series, T, heads, size)
+    "Causal attention of a context, position t reads 0..t: turn queries and keys, keep keys and values, read."
+    in_team(_within_share, (rows, cos, sin, k, v, out))
 
 # %% ../nbs/15_kernels.ipynb #789aee0e
 @compiled_loop(**_quick)
