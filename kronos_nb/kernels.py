@@ -423,9 +423,8 @@ def _blend_for_four(weights, v, out): # weights (4, places), v (places, size); a
 @compiled_loop(**_quick)
 def read(q, k, v, own_k, own_v, out): # q and out (P, size); k, v (places, size); own_k, own_v (P, places, size)
     "What queries read in the context they share and in their branches; four of them read the context together."
-    paths, known, four = len(q), len(k), len(q)//4*4
+    (paths, size), known, four = q.shape, len(k), len(q)//4*4
     s = np.empty((paths, known + own_k.shape[1]), np.float32)
-    out[:] = 0
     for p in range(0, four, 4): _scores_of_four(q[p:p + 4], k, s[p:p + 4, :known])
     for p in range(four, paths): _scores(q[p], k, s[p, :known])
     for p in range(paths):
@@ -436,9 +435,13 @@ def read(q, k, v, own_k, own_v, out): # q and out (P, size); k, v (places, size)
             s[p, t] = exp(s[p, t] - best)
             total += s[p, t]
         for t in range(s.shape[1]): s[p, t] /= total
-        _blend(s[p, known:], own_v[p], out[p])
-    for p in range(0, four, 4): _blend_for_four(s[p:p + 4, :known], v, out[p:p + 4])
+    out[:] = 0
+    for p in range(0, four, 4):
+        if known and size%TILE == 0:
+            for j in range(0, size, TILE): _tile(s, p, v, j, known, out)
+        else: _blend_for_four(s[p:p + 4, :known], v, out[p:p + 4])
     for p in range(four, paths): _blend(s[p, :known], v, out[p])
+    for p in range(paths): _blend(s[p, known:], own_v[p], out[p])
 
 # %% ../nbs/15_kernels.ipynb #353b4c03
 @compiled_loop(**_quick)
