@@ -263,12 +263,14 @@ class _FewRows(_Memory):
         super().__init__(model, *args)
         e, attn, head, norm, R = model.embedding, model.dep_layer.cross_attn, model.head, np.float32(model.norm.eps), len(self.kept)*self.paths
         d, ff, vocabulary = model.d_model, model.transformer[0].ffn.w1.out_features, max(l.out_features for l in (head.proj_s1, head.proj_s2))
-        def weights(*layers): return [_array(t) for l in layers for t in (l.weight, l.bias)]
+        def weights(*linears): return [a for l in linears for a in kernels.operands(R, l)]
         self.weights = kernels.ModelWeights(_array(e.emb_s1.weight), _array(e.emb_s2.weight), np.float32(e.scale), *weights(e.fusion_proj), _array(model.norm.weight), norm,
-            *weights(self.kv, attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
+            *kernels.operands(R, *self.kv.linears), *weights(attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
         zeros = np.zeros(max(2*ff, d), np.float32)
-        self.layers = tuple(kernels.BlockWeights(*map(_array, (b.norm1.weight, b.qkv.weight, b.qkv.bias, b.out.weight, b.out.bias, b.norm2.weight, b.gate_up.weight, b.down.weight)),
-                                                 zeros) for b in self.blocks)
+        def block_weights(b):
+            qkv, out, gate_up, down = (kernels.operands(R, *p.linears) for p in (b.qkv, b.out, b.gate_up, b.down))
+            return kernels.BlockWeights(_array(b.norm1.weight), *qkv, *out, _array(b.norm2.weight), *gate_up, *down, zeros)
+        self.layers = tuple(map(block_weights, self.blocks))
         *self.caches, self.dep_cache = (kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in self._caches())
         self.angles = [np.stack([_array(t) for t in places]) for places in (self.places, self.dep_places)]
         self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, 2*ff, ff, 2*d, d, d, vocabulary)))

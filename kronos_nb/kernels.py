@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TILE', 'FEW', 'joined', 'Projection', 'exp', 'rms_norm', 'norm_rows', 'gate_rows', 'place', 'attend_within',
-           'share_attention', 'sample', 'sample_rows', 'linear', 'Cache', 'read', 'attend', 'BlockWeights', 'Room',
-           'block_step', 'ModelWeights', 'Choices', 'embed', 'fine_logits', 'bars', 'compiled']
+           'share_attention', 'sample', 'sample_rows', 'linear', 'operands', 'Cache', 'read', 'attend', 'BlockWeights',
+           'Room', 'block_step', 'ModelWeights', 'Choices', 'embed', 'fine_logits', 'bars', 'compiled']
 
 # %% ../nbs/15_kernels.ipynb #d303d914
 from typing import NamedTuple
@@ -44,20 +44,25 @@ def _side_by_side(params): # one tensor over all of them, moved next to each oth
     with torch.no_grad(): return params[0].as_strided((sum(map(len, params)), *params[0].shape[1:]), params[0].stride())
 
 # %% ../nbs/15_kernels.ipynb #c396a9e7
-_packed = WeakKeyDictionary() # first layer -> {number of layers: (what the weights were, the reordered copy)}
+_forms = WeakKeyDictionary() # first layer -> {(number of layers, form): (what the weights were, the reordered copy)}
+
+def _formed(linears, weight, form):
+    "form(weight), made once while the weights stay as they are."
+    if any(l.weight.is_inference() for l in linears): return form(weight) # its changes are not counted
+    state, kept, key = [(l.weight.data_ptr(), l.weight._version) for l in linears], _forms.setdefault(linears[0], {}), (len(linears), form)
+    if kept.get(key, (None,))[0] != state: kept[key] = state, form(weight)
+    return kept[key][1]
 
 def _pack(linears, weight):
     "The weights in oneDNN's order, or None where plain PyTorch is to multiply."
     if weight.device.type != 'cpu' or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available(): return
-    if any(l.weight.is_inference() for l in linears): return torch.ops.mkldnn._reorder_linear_weight(weight) # its changes are not counted
-    state, kept = [(l.weight.data_ptr(), l.weight._version) for l in linears], _packed.setdefault(linears[0], {})
-    if kept.get(len(linears), (None,))[0] != state: kept[len(linears)] = state, torch.ops.mkldnn._reorder_linear_weight(weight)
-    return kept[len(linears)][1]
+    return _formed(linears, weight, torch.ops.mkldnn._reorder_linear_weight)
 
 class Projection:
     "Linear layers of one input, as one product."
     def __init__(self,
                  *linears:nn.Linear): # their outputs follow each other
+        self.linears = linears
         self.weight, self.bias = joined(*linears)
         self.packed = _pack(linears, self.weight)
 
@@ -362,30 +367,34 @@ def _by_ones(x, w, b, out, plus): # an output at a time: the weights are one str
             _put(out, r, i, p0, b, plus)
 
 @compiled_loop(**_quick)
-def _by_twos(x, w, b, out, plus): # two outputs at a time, of an even number: every number that was read is used at least twice
-    whole = len(x)//4*4
-    for n in share(len(w)//2):
-        i, j = 2*n, 2*n + 1
-        for r in range(0, whole, 4):
-            p0 = p1 = p2 = p3 = q0 = q1 = q2 = q3 = np.float32(0)
-            for c in range(w.shape[1]):
-                p, q, x0, x1, x2, x3 = w[i, c], w[j, c], x[r, c], x[r + 1, c], x[r + 2, c], x[r + 3, c]
-                p0 += p*x0; p1 += p*x1; p2 += p*x2; p3 += p*x3
-                q0 += q*x0; q1 += q*x1; q2 += q*x2; q3 += q*x3
-            _put(out, r, i, p0, b, plus); _put(out, r + 1, i, p1, b, plus); _put(out, r + 2, i, p2, b, plus); _put(out, r + 3, i, p3, b, plus)
-            _put(out, r, j, q0, b, plus); _put(out, r + 1, j, q1, b, plus); _put(out, r + 2, j, q2, b, plus); _put(out, r + 3, j, q3, b, plus)
-        for r in range(whole, len(x)):
-            p0 = q0 = np.float32(0)
-            for c in range(w.shape[1]):
-                p0 += w[i, c]*x[r, c]
-                q0 += w[j, c]*x[r, c]
-            _put(out, r, i, p0, b, plus); _put(out, r, j, q0, b, plus)
+def _by_tiles(x, w, b, out, plus): # four rows and TILE outputs at a time, eight rows a member's turn; w in panels
+    (R, inputs), rounds = x.shape, (len(x) + 7)//8
+    made = np.empty((R, TILE), np.float32)
+    for n in share(len(w)//inputs*rounds):
+        i, first = n//rounds*TILE, n%rounds*8
+        panel, last, end = w[n//rounds*inputs:(n//rounds + 1)*inputs], min(first + 8, R), min(i + TILE, len(b), out.shape[1])
+        for r in range(first, last, 4): _tile(x, min(r, R - 4), panel, 0, inputs, made) # the last four rows may be made twice
+        for r in range(first, last):
+            row, add, sums = out[r, i:end], b[i:end], made[r]
+            for c in range(len(row)): row[c] = sums[c] + add[c] + (row[c] if plus else np.float32(0))
 
 @compiled_loop(**_quick)
-def linear(x, w, b, out, plus): # x (R, inputs), w (outputs, inputs), b (outputs,), out (R, outputs); plus: add to what is there?
+def linear(x, w, b, out, plus): # x (R, inputs), w and b from `operands`, out (R, outputs); plus: add to what is there?
     "A member's outputs of x w' + b. Up to eight rows memory is the limit, beyond it arithmetic."
-    if len(x) > 8 and len(w)%2 == 0: _by_twos(x, w, b, out, plus)
+    if len(x) > 8: _by_tiles(x, w, b, out, plus)
     else: _by_ones(x, w, b, out, plus)
+
+def _panels(weight): # (outputs, inputs) -> (panels*inputs, TILE): a panel per tile of outputs, the last filled up with zeros
+    return F.pad(weight.detach(), (0, 0, 0, -len(weight)%TILE)).unflatten(0, (-1, TILE)).transpose(1, 2).reshape(-1, TILE)
+
+def operands(
+    rows:int, # how many there will be
+    *linears:nn.Linear # of the same input size; their outputs follow each other
+) -> list[np.ndarray]: # weight, (outputs, inputs) or in panels, and bias (outputs,), if there is one
+    "The weights as `linear` takes them."
+    weight, bias = joined(*linears)
+    if rows > 8: weight = _formed(linears, weight, _panels)
+    return [t.detach().contiguous().numpy() for t in (weight, bias) if t is not None]
 
 # %% ../nbs/15_kernels.ipynb #b66a95e2
 class Cache(NamedTuple):
@@ -468,7 +477,7 @@ def attend(q, k, v, cache, n, lo, hi, cos, sin, turns, out): # q, k, v, out (R, 
 # %% ../nbs/15_kernels.ipynb #690fe4f2
 class BlockWeights(NamedTuple):
     "Of a transformer block."
-    norm1:np.ndarray; qkv_w:np.ndarray; qkv_b:np.ndarray; out_w:np.ndarray; out_b:np.ndarray # (outputs, inputs) and (outputs,); norms (d,)
+    norm1:np.ndarray; qkv_w:np.ndarray; qkv_b:np.ndarray; out_w:np.ndarray; out_b:np.ndarray # from `operands`; norms (d,)
     norm2:np.ndarray; gate_up:np.ndarray; down:np.ndarray; no_b:np.ndarray # zeros: these two have no bias
 
 class Room(NamedTuple):
@@ -498,9 +507,9 @@ def block_step(w, eps, cache, n, lo, hi, cos, sin, room): # of type `BlockWeight
 # %% ../nbs/15_kernels.ipynb #4745ed1e
 class ModelWeights(NamedTuple):
     "Of all but the blocks."
-    emb_s1:np.ndarray; emb_s2:np.ndarray; scale:float; fusion_w:np.ndarray; fusion_b:np.ndarray # of the embedding: (vocabulary, d), a factor, (d, 2d), (d,)
-    norm:np.ndarray; eps:float; kv_w:np.ndarray; kv_b:np.ndarray; q_w:np.ndarray; q_b:np.ndarray; out_w:np.ndarray; out_b:np.ndarray; dep_norm:np.ndarray # the last norm (d,); the dependency-aware layer: (outputs, d) and (outputs,), its norm (d,)
-    s1_w:np.ndarray; s1_b:np.ndarray; s2_w:np.ndarray; s2_b:np.ndarray # the heads: (vocabulary, d) and (vocabulary,)
+    emb_s1:np.ndarray; emb_s2:np.ndarray; scale:float; fusion_w:np.ndarray; fusion_b:np.ndarray # of the embedding: (vocabulary, d), a factor, and from `operands`
+    norm:np.ndarray; eps:float; kv_w:np.ndarray; kv_b:np.ndarray; q_w:np.ndarray; q_b:np.ndarray; out_w:np.ndarray; out_b:np.ndarray; dep_norm:np.ndarray # the last norm (d,); the dependency-aware layer: from `operands`, its norm (d,)
+    s1_w:np.ndarray; s1_b:np.ndarray; s2_w:np.ndarray; s2_b:np.ndarray # the heads: from `operands`
 
 class Choices(NamedTuple):
     "How to sample."
@@ -548,11 +557,11 @@ def _bars(begin, end, w, blocks, caches, dep, angles, dep_angles, times, kept, l
             linear(h, w.kv_w, w.kv_b, room.kv, False)
         linear(h, w.s1_w, w.s1_b, room.logits, False)
         barrier()
-        for r in share(len(h)): new[0, r, i] = sample(room.logits[r, :len(w.s1_w)], u[r, i, 0], how.T, how.top_k, how.top_p)
+        for r in share(len(h)): new[0, r, i] = sample(room.logits[r, :len(w.s1_b)], u[r, i, 0], how.T, how.top_k, how.top_p)
         barrier()
         fine_logits(w, h, new[0, :, i], dep, i, lo, kept, dep_angles[0, i], dep_angles[1, i], how.turns, room)
         barrier()
-        for r in share(len(h)): new[1, r, i] = sample(room.logits[r, :len(w.s2_w)], u[r, i, 1], how.T, how.top_k, how.top_p)
+        for r in share(len(h)): new[1, r, i] = sample(room.logits[r, :len(w.s2_b)], u[r, i, 1], how.T, how.top_k, how.top_p)
         barrier()
 
 @compiled_loop(**_quick)
