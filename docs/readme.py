@@ -36,7 +36,7 @@ def measured():
     ours, theirs, ratio = re.search(r'([\d,]+) windows/s against ([\d,]+): ([\d.]+) x', text).groups()
     table.append((theirs, ours, times(float(ratio))))
     step = next(r for r in training if r['of'][-1] == 'small' and 'reference, s' in r)
-    table += [pair(float(step['reference, s']), float(step['reference, s'])/float(step[c]), float(step[c])) for c in ('no', 'auto compile')]
+    table += [pair(float(step['reference, s']), float(step['reference, s'])/float(step[c]), float(step[c])) for c in ('no', 'auto')]
     best = re.search(r'reference: .* after (\d+) s', text)[1]
     soon, ratio = re.search(r'teacher forcing: .* as good as the reference after (\d+) s, ([\d.]+) x', text).groups()
     return table + [pair(float(best), float(soon), float(ratio))]
