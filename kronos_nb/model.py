@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from .config import UserError
-from .layers import Attention, HubModel, RMSNorm, TransformerBlock
+from .fused import cross_entropy, draw, fusable
+from .layers import Attention, Dropout, HubModel, RMSNorm, TransformerBlock
 
 # %% ../nbs/13_model.ipynb #1b7e57f2
 def _size(n_layers, d_model, n_heads, ff_dim):
@@ -99,8 +100,13 @@ class DualHead(nn.Module):
 
     def compute_loss(self, s1_logits, s2_logits, s1_targets, s2_targets): # logits (B, T, vocabulary), targets (B, T)
         "(mean of both, coarse, fine) cross-entropies, averaged over positions."
-        s1, s2 = (F.cross_entropy(l.flatten(0, 1), t.flatten()) for l, t in ((s1_logits, s1_targets), (s2_logits, s2_targets)))
+        s1, s2 = (self.errors(l, t).mean() for l, t in ((s1_logits, s1_targets), (s2_logits, s2_targets)))
         return (s1 + s2) / 2, s1, s2
+
+    @staticmethod
+    def errors(logits, targets): # (B, T, vocabulary), (B, T)
+        "Cross-entropy of every position, (B, T)."
+        return cross_entropy(logits, targets) if fusable(logits) else F.cross_entropy(logits.transpose(1, 2), targets, reduction='none')
 
 # %% ../nbs/13_model.ipynb #c368c305
 class Kronos(nn.Module, HubModel):
@@ -119,7 +125,7 @@ class Kronos(nn.Module, HubModel):
         self.s1_bits, self.s2_bits, self.n_layers, self.d_model, self.n_heads = s1_bits, s2_bits, n_layers, d_model, n_heads
         self.embedding = HierarchicalEmbedding(s1_bits, s2_bits, d_model)
         self.time_emb = TemporalEmbedding(d_model, learn_te)
-        self.token_drop = nn.Dropout(token_dropout_p)
+        self.token_drop = Dropout(token_dropout_p)
         self.transformer = nn.ModuleList([TransformerBlock(d_model, n_heads, ff_dim, ffn_dropout_p, attn_dropout_p, resid_dropout_p)
                                           for _ in range(n_layers)])
         self.norm = RMSNorm(d_model)
@@ -160,7 +166,8 @@ class Kronos(nn.Module, HubModel):
         "(coarse logits, fine logits) of the next position, each (B, T, vocabulary)."
         h = self.hidden(s1_ids, s2_ids, stamp)
         s1_logits = self.head.proj_s1(h)
-        if not use_teacher_forcing:
+        if not use_teacher_forcing and fusable(s1_logits): s1_targets = draw(s1_logits)
+        elif not use_teacher_forcing:
             cdf = s1_logits.detach().float().softmax(-1).cumsum(-1) # inverting it is many times faster than torch.multinomial
             s1_targets = torch.searchsorted(cdf, torch.rand_like(cdf[..., :1])).squeeze(-1).clamp_(max=cdf.shape[-1] - 1)
         return s1_logits, self.s2_logits(h, s1_targets)

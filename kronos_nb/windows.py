@@ -98,10 +98,11 @@ class Batch:
     "Windows as the models take them."
     x:torch.Tensor # (B, T, 6) float32, normalised bars
     stamp:torch.Tensor # (B, T, 5) int64, time features
+    starts:np.ndarray|None=None # (B,) first rows in the store, where they come from one
 
     def to(self, device): # a torch device, or its name -> Batch
         "The same windows on a device."
-        return Batch(self.x.to(device, non_blocking=True), self.stamp.to(device, non_blocking=True))
+        return Batch(self.x.to(device, non_blocking=True), self.stamp.to(device, non_blocking=True), self.starts)
 
 # %% ../nbs/02_windows.ipynb #4a1d4a81
 @compiled_loop(nogil=True)
@@ -131,7 +132,7 @@ def gather(
     if len(starts) and not 0 <= starts.min() <= starts.max() <= len(store.bars) - T: raise IndexError(f'windows of {T} bars begin at rows {starts.min()} to {starts.max()} of {len(store.bars)}')
     x, times = np.empty((len(starts), T, store.bars.shape[1]), np.float32), np.empty((len(starts), T, store.stamps.shape[1]), np.int64)
     _gather(np.asarray(store.bars), np.asarray(store.stamps), starts, store.cfg.lookback_window, np.float32(store.cfg.clip), x, times)
-    return Batch(torch.from_numpy(x), torch.from_numpy(times))
+    return Batch(torch.from_numpy(x), torch.from_numpy(times), starts)
 
 # %% ../nbs/02_windows.ipynb #6a7ee9e3
 @dataclass
