@@ -6,7 +6,7 @@
 __all__ = ['QUICK', 'BLOCKS', 'float_of_bits', 'wide', 'narrow', 'exp', 'fusable', 'rms_norm', 'silu_gate', 'turn',
            'causal_softmax_', 'causal_softmax_gradient_', 'dropout', 'cross_entropy', 'draw']
 
-# %% ../nbs/07_fused.ipynb #73dde026
+# %% ../nbs/07_fused.ipynb #6118b992
 import numpy as np
 import torch
 from llvmlite import ir
@@ -16,25 +16,25 @@ from numba.extending import intrinsic
 from .config import compiled_loop
 from .team import in_team, share
 
-# %% ../nbs/07_fused.ipynb #0b8373a4
+# %% ../nbs/07_fused.ipynb #88f4c508
 QUICK = dict(nogil=True, error_model='numpy', fastmath={'reassoc', 'contract', 'arcp', 'nsz', 'afn'}) # sums may be reordered; what is not a number stays that
 
 _bits, _float = ir.IntType(32), ir.FloatType()
 
 @intrinsic
-def float_of_bits(context, bits):
-    "The float32 that has these bits, an int32."
+def float_of_bits(context, bits): # an int32 -> float32, in compiled code
+    "The float32 that has these bits."
     return float32(int32), lambda context, builder, signature, args: builder.bitcast(args[0], _float)
 
 @intrinsic
-def wide(context, x):
+def wide(context, x): # float32, or uint16 -> float32, in compiled code
     "A float32, from one or from the bits of a bfloat16."
     def build(context, builder, signature, args):
         return args[0] if x == float32 else builder.bitcast(builder.shl(builder.zext(args[0], _bits), _bits(16)), _float)
     return float32(x), build
 
 @intrinsic
-def narrow(context, x, out):
+def narrow(context, x, out): # float32 and an array -> a number of the array's type, in compiled code
     "A float32 as elements of the array `out` are: itself, or the bits of the nearest bfloat16."
     def build(context, builder, signature, args):
         if out.dtype == float32: return args[0]
@@ -43,7 +43,7 @@ def narrow(context, x, out):
         return builder.trunc(builder.lshr(builder.add(builder.add(bits, _bits(0x7FFF)), odd), _bits(16)), ir.IntType(16))
     return out.dtype(float32, out), build
 
-# %% ../nbs/07_fused.ipynb #878955be
+# %% ../nbs/07_fused.ipynb #a1d3f5af
 @compiled_loop(**QUICK)
 def exp(x): # float32 -> float32
     "e to the power of x, to 1e-7, for x between -87 and 88; the ends beyond."
@@ -59,7 +59,7 @@ def exp(x): # float32 -> float32
     p = p*r + np.float32(1)
     return p*float_of_bits(int32((int32(k) + int32(127)) << int32(23)))
 
-# %% ../nbs/07_fused.ipynb #9f98b7fd
+# %% ../nbs/07_fused.ipynb #ce33cb3f
 def fusable(
     *tensors:torch.Tensor # floating point
 ) -> bool:
@@ -72,7 +72,7 @@ def _window(t): # a contiguous tensor, as the loops see it
 
 def _rows(t): return _window(t).reshape(-1, t.shape[-1])
 
-# %% ../nbs/07_fused.ipynb #ef9b04ed
+# %% ../nbs/07_fused.ipynb #94ed5a68
 BLOCKS = 64 # parts of a sum over rows
 
 @compiled_loop(**QUICK)
@@ -128,7 +128,7 @@ def rms_norm(
     lower = torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') == torch.bfloat16
     return _RMSNorm.apply(x, weight, eps, torch.bfloat16 if lower else x.dtype)
 
-# %% ../nbs/07_fused.ipynb #e4aca3ae
+# %% ../nbs/07_fused.ipynb #879ccddb
 @compiled_loop(**QUICK)
 def _gate_share(a, b, out):
     mine = share(len(a))
@@ -176,7 +176,7 @@ def silu_gate(
     "SiLU of a, times b."
     return _Gate.apply(a, b)
 
-# %% ../nbs/07_fused.ipynb #c0c67948
+# %% ../nbs/07_fused.ipynb #a18eb71d
 @compiled_loop(**QUICK)
 def _turn_share(x, cos, sin, back, out):
     half = x.shape[2]//2
@@ -216,7 +216,7 @@ def turn(
     "x turned by its positions."
     return _Turn.apply(x, cos, sin)
 
-# %% ../nbs/07_fused.ipynb #0623fd0d
+# %% ../nbs/07_fused.ipynb #7013455c
 @compiled_loop(**QUICK)
 def _weigh_share(scores, first, scale):
     n, seen_most = scores.shape[1], scores.shape[2]
@@ -264,7 +264,7 @@ def causal_softmax_gradient_(
     _weigh_gradient(_window(weights), _window(grad))
     return grad
 
-# %% ../nbs/07_fused.ipynb #85b03f96
+# %% ../nbs/07_fused.ipynb #d1e1ad2d
 @compiled_loop(**QUICK)
 def _drop_share(x, bits, least, scale, out):
     mine = share(len(x))
@@ -297,7 +297,7 @@ def dropout(
     "x with some of its numbers set to 0 and the others scaled up."
     return _Dropout.apply(x, min(round(p*2**16), 2**16 - 1))
 
-# %% ../nbs/07_fused.ipynb #28835153
+# %% ../nbs/07_fused.ipynb #2fae5862
 @compiled_loop(**QUICK)
 def _entropy_share(logits, targets, out, norms):
     for r in share(len(logits)):
@@ -348,7 +348,7 @@ def cross_entropy(
         raise IndexError(f'a target is not between 0 and {logits.shape[-1] - 1}: {targets.min()} to {targets.max()}')
     return _CrossEntropy.apply(logits, targets)
 
-# %% ../nbs/07_fused.ipynb #9ec061f1
+# %% ../nbs/07_fused.ipynb #fd53a1f4
 @compiled_loop(**QUICK)
 def _draw_share(logits, u, out):
     p = np.empty(logits.shape[1], np.float32)

@@ -39,8 +39,8 @@ class RMSNorm(nn.Module):
 class Dropout(nn.Dropout):
     "In training, set some numbers to 0 and scale the others up."
     def forward(self,
-                x:torch.Tensor): # any shape
-        "x or what is left of it."
+                x:torch.Tensor): # any shape -> the same shape
+        "x, or what is left of it."
         return dropout(x, self.p) if self.training and 0 < self.p < 1 and fusable(x) else super().forward(x)
 
 # %% ../nbs/10_layers.ipynb #fdae6422
