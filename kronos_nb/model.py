@@ -106,7 +106,7 @@ class DualHead(nn.Module):
     @staticmethod
     def errors(logits, targets): # (B, T, vocabulary), (B, T)
         "Cross-entropy of every position, (B, T)."
-        return cross_entropy(logits, targets) if fusable(logits) else F.cross_entropy(logits.transpose(1, 2), targets, reduction='none')
+        return cross_entropy(logits, targets) if fusable(logits) else F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction='none').view(targets.shape)
 
 # %% ../nbs/13_model.ipynb #c368c305
 class Kronos(nn.Module, HubModel):
