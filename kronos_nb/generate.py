@@ -153,12 +153,6 @@ def _parts(x, n, n_heads): return x.unflatten(-1, (n, n_heads, -1)) # (B, P, t, 
 
 def _merge(x): return x.permute(0, 2, 3, 1, 4).flatten(3) # (B, n_heads, P, t, head_dim) -> (B, P, t, d)
 
-def _norm(x, norm):
-    if not compiled(x): return norm(x)
-    out, d = torch.empty_like(x, memory_format=torch.contiguous_format), x.shape[-1]
-    kernels.norm_rows(x.reshape(-1, d).numpy(), norm.weight.detach().numpy(), np.float32(norm.eps), out.view(-1, d).numpy())
-    return out
-
 def _gate(both):
     if not compiled(both):
         a, b = both.chunk(2, -1)
@@ -177,7 +171,7 @@ class _Block:
 
     def project(self, x):
         "Queries, keys and values of `x`, side by side and not yet turned."
-        return self.qkv(_norm(x, self.norm1))
+        return self.qkv(self.norm1(x))
 
     def keep(self, qkv, place, branching):
         "Keep what later positions read, and return the queries."
@@ -188,7 +182,7 @@ class _Block:
         if qkv is None: qkv = self.project(x)
         read = _merge(self.cache.attend(self.keep(qkv, place, True), first, mask)) if branching else self.cache.take_in(_parts(qkv, 3, self.n_heads), place)
         x = self.out(read, plus=x)
-        return self.down(_gate(self.gate_up(_norm(x, self.norm2))), plus=x)
+        return self.down(_gate(self.gate_up(self.norm2(x))), plus=x)
 
 # %% ../nbs/20_generate.ipynb #328001f4
 def _embed(model, s1, s2_ids, time): # tokens (...) and embedded times (..., d)
@@ -212,7 +206,7 @@ class _Memory:
         "Take in contexts: embedded bars `x` (B, C, d), and the embedded times (B, horizon, d) of the bars to come. `qkv`: the first block's projections of `x`, where they are known."
         x, self.time = x[:, None], time
         for block in self.blocks: x, qkv = block(x, self.here, False, qkv=qkv), None
-        x = _norm(x, self.model.norm) # (B, 1, C, d)
+        x = self.model.norm(x) # (B, 1, C, d)
         self.last = x[torch.arange(len(x), device=x.device), :, self.kept - 1][:, :, None].expand(-1, self.paths, -1, -1)
         for c in self._caches(): c.length = 0
         self._keep(x, self.dep_here, False)
@@ -243,7 +237,7 @@ class _ManyRows(_Memory):
     def _take(self, i, s1, s2_ids): # the hidden state (B, P, 1, d) after the tokens (B, P) of bar i - 1
         x, place = _embed(self.model, s1[..., None], s2_ids[..., None], self.time[:, i-1, None, None].expand(-1, self.paths, -1, -1)), self._place(i, self.places)
         for block in self.blocks: x = block(x, place, True, self.first, self.mask)
-        h = _norm(x, self.model.norm)
+        h = self.model.norm(x)
         self._keep(h, self._place(i, self.dep_places), True)
         return h
 
@@ -252,7 +246,7 @@ class _ManyRows(_Memory):
     def _fine(self, i, h, s1):
         q = _parts(self.q(self.model.embedding.emb_s1(s1)[:, :, None]), 1, self.n_heads)[:, :, :, 0].permute(0, 3, 1, 2, 4)
         if self.turns: q = _rotate(q, self._place(i, self.dep_places))
-        return self.heads[1](_norm(self.out(_merge(self.dep.attend(q, self.first, self.mask)), plus=h), self.model.dep_layer.norm)).flatten(0, 2)
+        return self.heads[1](self.model.dep_layer.norm(self.out(_merge(self.dep.attend(q, self.first, self.mask)), plus=h))).flatten(0, 2)
 
 # %% ../nbs/20_generate.ipynb #8dea825f
 class _FewRows(_Memory):
