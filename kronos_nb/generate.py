@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from . import kernels
+from .attention import attend_within
 from .kernels import FEW, Projection, compiled
-from .layers import causal_attention
 from .model import Kronos
 from .tokenizer import KronosTokenizer
 
@@ -118,10 +118,8 @@ class PathCache:
         "Keep the context's keys and values, and return what its queries read, (series, 1, context, n_heads*head_dim)."
         if not compiled(rows):
             q = self.store(rows, place, False)
-            return _merge(causal_attention(q[:, :, 0], *(t[:, :, :self.context] for t in (self.k, self.v)))[:, :, None])
-        out = rows.new_empty(*rows.shape[:3], *rows.shape[4:])
-        kernels.attend_within(*(t.numpy() for t in (rows[:, 0], *(a.reshape(-1, *a.shape[-2:]) for a in place), self.k, self.v, out[:, 0])))
-        return out.flatten(3)
+            return _merge(F.scaled_dot_product_attention(q[:, :, 0], *(t[:, :, :self.context] for t in (self.k, self.v)), is_causal=True)[:, :, None])
+        return attend_within(rows[:, 0], *(a.reshape(-1, *a.shape[-2:]) for a in place), self.k, self.v).flatten(2)[:, None]
 
     def attend(self,
                q:torch.Tensor, # (series, n_heads, paths, t, head_dim): queries of the last t positions
