@@ -65,12 +65,12 @@ def _multiply(context, builder, signature, values, plus):
     return context.get_dummy_value()
 
 @intrinsic
-def tile(context, a, r, b, j, n, out, row, column): # arrays whose rows are contiguous, four rows and TILE columns at the places given; n words, at least one
+def tile(context, a, r, b, j, n, out, row, column): # arrays whose rows are contiguous, four rows and TILE columns at the places given; n words, at least one -> nothing
     "In compiled code: out[row:row+4, column:column+TILE] = a[r:r+4, :n] @ b[:n, j:j+TILE], n, j and columns of b counted in words."
     return types.void(a, int64, b, int64, int64, out, int64, int64), lambda *call: _multiply(*call, False)
 
 @intrinsic
-def add_tile(context, a, r, b, j, n, out, row, column): # as for `tile`
+def add_tile(context, a, r, b, j, n, out, row, column): # as for `tile` -> nothing
     "In compiled code: as `tile`, added to what is in out."
     return types.void(a, int64, b, int64, int64, out, int64, int64), lambda *call: _multiply(*call, True)
 
@@ -80,7 +80,8 @@ class Form(NamedTuple):
     element:np.ndarray # float32, or uint16 for bfloat16
     word:np.ndarray # float32, or uint32 for two of those
 
-FLOATS, PAIRS = (Form(np.empty(0, element), np.empty(0, word)) for element, word in ((np.float32, np.float32), (np.uint16, np.uint32)))
+FLOATS = Form(np.empty(0, np.float32), np.empty(0, np.float32)) # float32
+PAIRS = Form(np.empty(0, np.uint16), np.empty(0, np.uint32)) # bfloat16, two in a word
 
 def form_of(
     dtype:torch.dtype # of tensors

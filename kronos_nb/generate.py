@@ -151,20 +151,12 @@ def _parts(x, n, n_heads): return x.unflatten(-1, (n, n_heads, -1)) # (B, P, t, 
 
 def _merge(x): return x.permute(0, 2, 3, 1, 4).flatten(3) # (B, n_heads, P, t, head_dim) -> (B, P, t, d)
 
-def _gate(both):
-    if not compiled(both):
-        a, b = both.chunk(2, -1)
-        return F.silu(a)*b
-    out = both.new_empty(*both.shape[:-1], both.shape[-1]//2)
-    kernels.gate_rows(both.flatten(0, -2).numpy(), out.flatten(0, -2).numpy())
-    return out
-
 class _Block:
     "A transformer block with its cache."
     def __init__(self, block, series, context, room):
         attn, ffn, self.norm1, self.norm2, self.n_heads = block.self_attn, block.ffn, block.norm1, block.norm2, block.self_attn.n_heads
         self.qkv, self.out = Projection(attn.q_proj, attn.k_proj, attn.v_proj), Projection(attn.out_proj)
-        self.gate_up, self.down = Projection(ffn.w1, ffn.w3), Projection(ffn.w2)
+        self.gate, self.up, self.down = Projection(ffn.w1), Projection(ffn.w3), Projection(ffn.w2)
         self.cache = PathCache(series, attn.n_heads, context, attn.out_proj.in_features//attn.n_heads, self.norm1.weight, room)
 
     def project(self, x):
@@ -176,11 +168,12 @@ class _Block:
         return self.cache.store(_parts(qkv, 3, self.n_heads), place, branching)
 
     def __call__(self, x, place, branching, first=0, mask=None, qkv=None):
-        "New positions `x` (B, P, t, d): of the context, or of its branches. `qkv`: their projections, where they are known."
+        "New positions `x` (B, P, t, d), changed in place: of the context, or of its branches. `qkv`: their projections, where they are known."
         if qkv is None: qkv = self.project(x)
         read = _merge(self.cache.attend(self.keep(qkv, place, True), first, mask)) if branching else self.cache.take_in(_parts(qkv, 3, self.n_heads), place)
-        x = self.out(read, plus=x)
-        return self.down(_gate(self.gate_up(self.norm2(x))), plus=x)
+        x = self.out(read, into=x)
+        h = self.norm2(x)
+        return self.down(self.up(h, gate=self.gate(h)), into=x)
 
 # %% ../nbs/20_generate.ipynb #328001f4
 def _embed(model, s1, s2_ids, time): # tokens (...) and embedded times (..., d)
@@ -214,7 +207,7 @@ class _Memory:
 
 # %% ../nbs/20_generate.ipynb #b61f8363
 class _ManyRows(_Memory):
-    "Further bars by packed products."
+    "Further bars, operation by operation."
     stride = 1 # bars made at a time
 
     def __init__(self, model, *args):
@@ -255,17 +248,13 @@ class _FewRows(_Memory):
         super().__init__(model, *args)
         e, attn, head, norm, R = model.embedding, model.dep_layer.cross_attn, model.head, np.float32(model.norm.eps), len(self.kept)*self.paths
         d, ff, vocabulary = model.d_model, model.transformer[0].ffn.w1.out_features, max(l.out_features for l in (head.proj_s1, head.proj_s2))
-        def weights(*linears): return [a for l in linears for a in kernels.operands(R, l)]
+        def weights(*linears): return [a for l in linears for a in Projection(l).operands(R)]
         self.weights = kernels.ModelWeights(_array(e.emb_s1.weight), _array(e.emb_s2.weight), np.float32(e.scale), *weights(e.fusion_proj), _array(model.norm.weight), norm,
-            *kernels.operands(R, *self.kv.linears), *weights(attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
-        zeros = np.zeros(max(2*ff, d), np.float32)
-        def block_weights(b):
-            qkv, out, gate_up, down = (kernels.operands(R, *p.linears) for p in (b.qkv, b.out, b.gate_up, b.down))
-            return kernels.BlockWeights(_array(b.norm1.weight), *qkv, *out, _array(b.norm2.weight), *gate_up, *down, zeros)
-        self.layers = tuple(map(block_weights, self.blocks))
+            *self.kv.operands(R), *weights(attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
+        self.layers = tuple(kernels.BlockWeights(_array(b.norm1.weight), *b.qkv.operands(R), *b.out.operands(R), _array(b.norm2.weight), *(a for p in (b.gate, b.up, b.down) for a in p.operands(R))) for b in self.blocks)
         *self.caches, self.dep_cache = (kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in self._caches())
         self.angles = [np.stack([_array(t) for t in places]) for places in (self.places, self.dep_places)]
-        self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, 2*ff, ff, 2*d, d, d, vocabulary)))
+        self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, ff, 2*d, d, d, vocabulary)))
 
     def extend(self, begin, end, new, u, T, top_k, top_p):
         kernels.bars(begin, end, self.weights, self.layers, tuple(self.caches), self.dep_cache, *self.angles, _array(self.time), _array(self.kept), _array(self.last.flatten(0, 2)),
@@ -302,7 +291,7 @@ def _afresh(model, ids, times, u, new, begin, s2, max_context, sampling, bar, ro
         seen = [torch.cat((t, t.new_empty(len(t), horizon - begin, t.shape[-1])), 1) for t in (x, memory.blocks[0].project(x))] # embedded bars and their projections, room for the new ones behind
         for i in range(begin, horizon):
             at = i - begin, max_context + i - begin # the window; behind it stands the new bar
-            x, qkv = (t[:, slice(*at)].contiguous() for t in seen)
+            x, qkv = (t[:, slice(*at)].clone() for t in seen)
             memory.fill(x, time[:, at[1], None], qkv[:, None]).extend(0, 1, one := new.new_empty(2, len(x), 1, 1), u[r, i, None, None], *sampling)
             new[:, r, i] = one[..., 0, 0]
             x = _embed(model, *one[..., 0], time[:, at[1], None])
