@@ -106,22 +106,33 @@ class Batch:
 
 # %% ../nbs/02_windows.ipynb #4a1d4a81
 @compiled_loop(nogil=True)
+def _standardise(window, mean, scale, clip, out): # numbers of bars, columns side by side
+    for i in range(len(window)): out[i] = min(max((window[i] - mean[i])/scale[i], -clip), clip)
+
+@compiled_loop(nogil=True)
+def _widen(stamps, out):
+    for i in range(len(stamps)): out[i] = stamps[i]
+
+@compiled_loop(nogil=True)
 def _gather(bars, stamps, starts, lookback, clip, x, times): # writes x (B, T, columns) and times (B, T, 5)
-    n, columns = np.float32(lookback), bars.shape[1]
+    n, (_, T, columns), fields = np.float32(lookback), x.shape, stamps.shape[1]
+    bars_row, stamps_row, block = bars.reshape(-1), stamps.reshape(-1), 16*columns # numbers that whole vectors and whole bars share
     for b in range(len(starts)):
-        window = bars[starts[b]:starts[b] + x.shape[1]]
+        first = starts[b]
+        window = bars[first:first + T]
         mean, scale = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
         for t in range(lookback):
             for c in range(columns): mean[c] += window[t, c]
         for c in range(columns): mean[c] /= n
         for t in range(lookback):
             for c in range(columns): scale[c] += (window[t, c] - mean[c])*(window[t, c] - mean[c])
+        means, scales = np.empty(block, np.float32), np.empty(block, np.float32)
         for c in range(columns): # see `lookback_stats`
             eps = np.float32(1e-5)*min(np.float32(1), abs(mean[c])*np.float32(10))
-            scale[c] = np.sqrt(scale[c]/n) + max(eps, np.float32(1e-30))
-        for t in range(x.shape[1]):
-            for c in range(columns): x[b, t, c] = min(max((window[t, c] - mean[c])/scale[c], -clip), clip)
-            for c in range(stamps.shape[1]): times[b, t, c] = stamps[starts[b] + t, c]
+            means[c::columns], scales[c::columns] = mean[c], np.sqrt(scale[c]/n) + max(eps, np.float32(1e-30))
+        row, out = bars_row[first*columns:(first + T)*columns], x[b].reshape(-1)
+        for i in range(0, len(row), block): _standardise(row[i:i + block], means, scales, clip, out[i:i + block])
+        _widen(stamps_row[first*fields:(first + T)*fields], times[b].reshape(-1))
 
 def gather(
     store:BarStore, # the data
