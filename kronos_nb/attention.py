@@ -200,6 +200,7 @@ def _turned_back(columns, cos, sin, factor, b, h, out): # columns (>= size, >= T
                 y, z = _turn(columns[j, t]*factor, columns[j + half, t]*factor, cos[s, t, j], -sin[s, t, half + j])
                 out[b, t, h, j], out[b, t, h, j + half] = narrow(y, out), narrow(z, out)
 
+# %% ../nbs/08_attention.ipynb #ea97a828
 @compiled_loop(**QUICK)
 def _gradient_share(q, k, v, cos, sin, form, out, norms, grad, dq, dk, dv):
     (B, T, heads, size), n, block, half = q.shape, 4//form.element.itemsize, 32, q.shape[3]//2 # n: elements in a word; block: keys

@@ -6,7 +6,7 @@
 __all__ = ['RMSNorm', 'Dropout', 'Rotary', 'Attention', 'FeedForward', 'TransformerBlock', 'HubModel']
 
 # %% ../nbs/10_layers.ipynb #074ca56f
-import io, math, re
+import io, re
 from contextlib import redirect_stdout
 from pathlib import Path
 
