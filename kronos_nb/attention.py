@@ -151,13 +151,12 @@ def _attend_share(q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v):
         words = (end + n - 1)//n
         if item//blocks != known: # a head that members share is laid out by each, alike
             known = item//blocks
-            if len(kept_k):
-                _turned(k, b, first[1] + h, 0, T, cos, sin, one, kept_k[b, h])
-                _laid(v, b, first[2] + h, kept_v[b, h])
-            _turned(k, b, first[1] + h, 0, T, cos, sin, one, rows)
-            _columns(rows.view(form.word.dtype), keys)
-            _laid(v, b, first[2] + h, rows)
-            _interleaved(rows, values)
+            turned = kept_k[b, h] if len(kept_k) else rows
+            _turned(k, b, first[1] + h, 0, T, cos, sin, one, turned)
+            _columns(turned[:even].view(form.word.dtype), keys)
+            laid = kept_v[b, h] if len(kept_v) else rows
+            _laid(v, b, first[2] + h, laid)
+            _interleaved(laid[:even], values)
         _turned(q, b, first[0] + h, a, end, cos, sin, scale, asked)
         for j in range(0, end, TILE):
             for i in range(0, block, 4): tile(asked, i, keys, j, size//n, scores, i, j)
@@ -172,7 +171,7 @@ def _attend_share(q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v):
             for c in range(size): out[b, a + i, h, c] = narrow(read[i, c]/totals[i], out)
 
 @compiled_loop(**QUICK)
-def _attend(q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v): # q, k, v (B, T, >= heads, size), read from the heads `first` on; cos, sin (1 or B, T, size); out (B, T, heads, size); norms (B, heads, T) and kept_k, kept_v (B, heads, T, size), or empty
+def _attend(q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v): # q, k, v (B, T, >= heads, size), read from the heads `first` on; cos, sin (1 or B, T, size); out (B, T, heads, size); norms (B, heads, T), and kept_k, kept_v (B, heads, >= T, size) in the form's elements, or empty
     in_team(_attend_share, (q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v))
 
 # %% ../nbs/08_attention.ipynb #204f62ba
@@ -257,14 +256,16 @@ def _gradient_share(q, k, v, cos, sin, form, out, norms, grad, dq, dk, dv):
 def _gradient(q, k, v, cos, sin, form, out, norms, grad, dq, dk, dv): in_team(_gradient_share, (q, k, v, cos, sin, form, out, norms, grad, dq, dk, dv))
 
 # %% ../nbs/08_attention.ipynb #64001f97
-_nothing, _no_cache = np.empty((0, 0, 0), np.float32), np.empty((0, 0, 0, 0), np.float32)
+_nothing = np.empty((0, 0, 0), np.float32)
 
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, cos, sin):
         q, k, v, cos, sin = (t.contiguous() for t in (q, k, v, cos, sin))
         out, norms = torch.empty_like(q), torch.empty(*q.shape[:1], q.shape[2], q.shape[1])
-        _attend(*map(window, (q, k, v)), (0, 0, 0), cos.numpy()[None], sin.numpy()[None], form_of(q.dtype), window(out), norms.numpy(), _no_cache, _no_cache)
+        form = form_of(q.dtype)
+        no_cache = form.element.reshape(0, 0, 0, 0)
+        _attend(*map(window, (q, k, v)), (0, 0, 0), cos.numpy()[None], sin.numpy()[None], form, window(out), norms.numpy(), no_cache, no_cache)
         ctx.save_for_backward(q, k, v, cos, sin, out, norms)
         return out
 

@@ -291,8 +291,8 @@ def _afresh(model, ids, times, u, new, begin, s2, max_context, sampling, bar, ro
         seen = [torch.cat((t, t.new_empty(len(t), horizon - begin, t.shape[-1])), 1) for t in (x, memory.blocks[0].project(x))] # embedded bars and their projections, room for the new ones behind
         for i in range(begin, horizon):
             at = i - begin, max_context + i - begin # the window; behind it stands the new bar
-            x, qkv = (t[:, slice(*at)].clone() for t in seen)
-            memory.fill(x, time[:, at[1], None], qkv[:, None]).extend(0, 1, one := new.new_empty(2, len(x), 1, 1), u[r, i, None, None], *sampling)
+            x, qkv = (t[:, slice(*at)] for t in seen)
+            memory.fill(x.clone(), time[:, at[1], None], qkv[:, None].contiguous()).extend(0, 1, one := new.new_empty(2, len(x), 1, 1), u[r, i, None, None], *sampling)
             new[:, r, i] = one[..., 0, 0]
             x = _embed(model, *one[..., 0], time[:, at[1], None])
             for t, last in zip(seen, (x, memory.blocks[0].project(x))): t[:, at[1]] = last[:, 0]
