@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from . import kernels
-from .attention import attend_within
 from .kernels import FEW, Projection, compiled
 from .model import Kronos
 from .tokenizer import KronosTokenizer
@@ -112,15 +111,6 @@ class PathCache:
                 out[..., at:at + t, :] = _rotate(x, place) if turned else x
         return q
 
-    def take_in(self,
-                rows:torch.Tensor, # (series, 1, context, 3, n_heads, head_dim): queries, keys and values of the context
-                place:tuple): # as for `store`
-        "Keep the context's keys and values, and return what its queries read, (series, 1, context, n_heads*head_dim)."
-        if not compiled(rows):
-            q = self.store(rows, place, False)
-            return _merge(F.scaled_dot_product_attention(q[:, :, 0], *(t[:, :, :self.context] for t in (self.k, self.v)), is_causal=True)[:, :, None])
-        return attend_within(rows[:, 0], *(a.reshape(-1, *a.shape[-2:]) for a in place), self.k, self.v).flatten(2)[:, None]
-
     def attend(self,
                q:torch.Tensor, # (series, n_heads, paths, t, head_dim): queries of the last t positions
                first:int=0, # context positions before this one are forgotten
@@ -159,6 +149,10 @@ class _Block:
         self.gate, self.up, self.down = Projection(ffn.w1), Projection(ffn.w3), Projection(ffn.w2)
         self.cache = PathCache(series, attn.n_heads, context, attn.out_proj.in_features//attn.n_heads, self.norm1.weight, room)
 
+    def weights(self, rows):
+        "As `kernels` takes them for so many rows."
+        return kernels.BlockWeights(_array(self.norm1.weight), *self.qkv.operands(rows), *self.out.operands(rows), _array(self.norm2.weight), *(a for p in (self.gate, self.up, self.down) for a in p.operands(rows)))
+
     def project(self, x):
         "Queries, keys and values of `x`, side by side and not yet turned."
         return self.qkv(self.norm1(x))
@@ -167,13 +161,27 @@ class _Block:
         "Keep what later positions read, and return the queries."
         return self.cache.store(_parts(qkv, 3, self.n_heads), place, branching)
 
-    def __call__(self, x, place, branching, first=0, mask=None, qkv=None):
-        "New positions `x` (B, P, t, d), changed in place: of the context, or of its branches. `qkv`: their projections, where they are known."
-        if qkv is None: qkv = self.project(x)
-        read = _merge(self.cache.attend(self.keep(qkv, place, True), first, mask)) if branching else self.cache.take_in(_parts(qkv, 3, self.n_heads), place)
-        x = self.out(read, into=x)
+    def take_in(self, x, place, qkv=None):
+        "Contexts `x` (B, 1, C, d), changed in place. `qkv`: their projections, where they are known."
+        if compiled(x):
+            known = x.new_empty(0, 3*x.shape[-1]) if qkv is None else qkv.flatten(0, -2)
+            kernels.context_block(self.weights(x.shape[0]*x.shape[2]), self.norm1.eps, x[:, 0].numpy(), known.numpy(), *(a.reshape(-1, *a.shape[-2:]).numpy() for a in place), self.cache.k.numpy(), self.cache.v.numpy())
+            return x
+        q = self.keep(self.project(x) if qkv is None else qkv, place, False)
+        read = F.scaled_dot_product_attention(q[:, :, 0], *(t[:, :, :self.cache.context] for t in (self.cache.k, self.cache.v)), is_causal=True)
+        return self.feed(read[:, :, None], x)
+
+    def feed(self, read, x):
+        "Add what attention has read (B, n_heads, P, t, head_dim), then what the feed-forward part makes of it."
+        x = self.out(_merge(read), into=x)
         h = self.norm2(x)
         return self.down(self.up(h, gate=self.gate(h)), into=x)
+
+    def __call__(self, x, place, first=0, mask=None):
+        "New positions `x` (B, P, t, d) of the branches, changed in place."
+        return self.feed(self.cache.attend(self.keep(self.project(x), place, True), first, mask), x)
+
+def _array(t): return t.detach().contiguous().numpy()
 
 # %% ../nbs/20_generate.ipynb #328001f4
 def _embed(model, s1, s2_ids, time): # tokens (...) and embedded times (..., d)
@@ -196,7 +204,7 @@ class _Memory:
     def fill(self, x, time, qkv=None):
         "Take in contexts: embedded bars `x` (B, C, d), and the embedded times (B, horizon, d) of the bars to come. `qkv`: the first block's projections of `x`, where they are known."
         x, self.time = x[:, None], time
-        for block in self.blocks: x, qkv = block(x, self.here, False, qkv=qkv), None
+        for block in self.blocks: x, qkv = block.take_in(x, self.here, qkv), None
         x = self.model.norm(x) # (B, 1, C, d)
         self.last = x[torch.arange(len(x), device=x.device), :, self.kept - 1][:, :, None].expand(-1, self.paths, -1, -1)
         for c in self._caches(): c.length = 0
@@ -227,7 +235,7 @@ class _ManyRows(_Memory):
 
     def _take(self, i, s1, s2_ids): # the hidden state (B, P, 1, d) after the tokens (B, P) of bar i - 1
         x, place = _embed(self.model, s1[..., None], s2_ids[..., None], self.time[:, i-1, None, None].expand(-1, self.paths, -1, -1)), self._place(i, self.places)
-        for block in self.blocks: x = block(x, place, True, self.first, self.mask)
+        for block in self.blocks: x = block(x, place, self.first, self.mask)
         h = self.model.norm(x)
         self._keep(h, self._place(i, self.dep_places), True)
         return h
@@ -251,7 +259,7 @@ class _FewRows(_Memory):
         def weights(*linears): return [a for l in linears for a in Projection(l).operands(R)]
         self.weights = kernels.ModelWeights(_array(e.emb_s1.weight), _array(e.emb_s2.weight), np.float32(e.scale), *weights(e.fusion_proj), _array(model.norm.weight), norm,
             *self.kv.operands(R), *weights(attn.q_proj, attn.out_proj), _array(model.dep_layer.norm.weight), *weights(head.proj_s1, head.proj_s2))
-        self.layers = tuple(kernels.BlockWeights(_array(b.norm1.weight), *b.qkv.operands(R), *b.out.operands(R), _array(b.norm2.weight), *(a for p in (b.gate, b.up, b.down) for a in p.operands(R))) for b in self.blocks)
+        self.layers = tuple(b.weights(R) for b in self.blocks)
         *self.caches, self.dep_cache = (kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in self._caches())
         self.angles = [np.stack([_array(t) for t in places]) for places in (self.places, self.dep_places)]
         self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, ff, 2*d, d, d, vocabulary)))
@@ -259,8 +267,6 @@ class _FewRows(_Memory):
     def extend(self, begin, end, new, u, T, top_k, top_p):
         kernels.bars(begin, end, self.weights, self.layers, tuple(self.caches), self.dep_cache, *self.angles, _array(self.time), _array(self.kept), _array(self.last.flatten(0, 2)),
                      _array(u.flatten(0, 1).float()), kernels.Choices(np.float32(T), top_k, np.float32(top_p), self.turns, self.max_context), _array(new.flatten(1, 2)), self.room)
-
-def _array(t): return t.detach().contiguous().numpy()
 
 # %% ../nbs/20_generate.ipynb #9a3ec143
 def _rows(t, start, n): # n entries of every row of t (B, T, ...), from `start` (B,) on
@@ -352,7 +358,7 @@ def encode_context(
 ) -> list[torch.Tensor]: # coarse and fine ids, each (B, context)
     "The tokens of known bars."
     (B, C), x = x.shape[:2], tokenizer.embed(x.to(tokenizer.embed.weight.dtype))[:, None]
-    for block in tokenizer.encoder: x = _Block(block, B, C, 0)(x, _places(block.self_attn.rotary, torch.arange(C, device=x.device)), False)
+    for block in tokenizer.encoder: x = _Block(block, B, C, 0).take_in(x, _places(block.self_attn.rotary, torch.arange(C, device=x.device)))
     return tokenizer.tokenizer.indices(tokenizer.quant_embed(x[:, 0]), True)
 
 # %% ../nbs/20_generate.ipynb #191a6a47
@@ -376,12 +382,12 @@ def decode_paths(
     x, at = tokenizer.embed_ids((s1, s2_ids), half=True)[:, None], torch.arange(C, device=s1.device)
     ahead = kept[:, None, None, None] + torch.arange(horizon, device=s1.device)
     here, there = ([_places(b.self_attn.rotary, p) for b in tokenizer.decoder] for p in (at, ahead))
-    for i, (block, place) in enumerate(zip(blocks, here), 1): x = block(x, place, False) if i < len(blocks) else block.keep(block.project(x), place, False) # nobody asks what the context decodes to
+    for i, (block, place) in enumerate(zip(blocks, here), 1): x = block.take_in(x, place) if i < len(blocks) else block.keep(block.project(x), place, False) # nobody asks what the context decodes to
     step = max(1, memory // (4 * B * horizon * (C + horizon) * max((b.n_heads for b in blocks), default=1)))
     for ids in zip(new_s1.split(step, 1), new_s2.split(step, 1)):
         x = tokenizer.embed_ids(ids, half=True)
         for block, place in zip(blocks, there):
             block.cache.branch(x.shape[1], horizon)
-            x = block(x, place, True, 0, mask)
+            x = block(x, place, 0, mask)
         out.append(tokenizer.head(x))
     return torch.cat(out, 1)

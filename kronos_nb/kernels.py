@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SET', 'ADD', 'GATE', 'STAYING', 'FEW', 'joined', 'linear', 'compiled', 'Projection', 'rms_norm', 'place',
            'share_attention', 'sample', 'sample_rows', 'Cache', 'read', 'attend', 'BlockWeights', 'Room', 'block_step',
-           'ModelWeights', 'Choices', 'embed', 'fine_logits', 'bars']
+           'context_block', 'ModelWeights', 'Choices', 'embed', 'fine_logits', 'bars']
 
 # %% ../nbs/15_kernels.ipynb #d303d914
 import ctypes, sys
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numba import int32, njit
 from torch import nn
 
-from .attention import TILE, tile
+from .attention import FLOATS, TILE, attend_share, tile
 from .config import compiled_loop
 from .fused import QUICK, exp, float_of_bits
 from .team import barrier, in_team, share
@@ -399,23 +399,64 @@ class Room(NamedTuple):
     x:np.ndarray; qkv:np.ndarray; read:np.ndarray; inside:np.ndarray; kv:np.ndarray; q:np.ndarray; y:np.ndarray; logits:np.ndarray # (R, ...) each
 
 @compiled_loop(**_quick)
+def _normed(x, weight, eps, h, shared): # of all rows: a member's part, or where h is its own all of them
+    if not shared: return rms_norm(x, weight, eps, h)
+    rows = share(len(x))
+    rms_norm(x[rows.start:rows.stop], weight, eps, h[rows.start:rows.stop])
+    barrier()
+
+@compiled_loop(**_quick)
+def _project(w, eps, x, h, shared, qkv):
+    _normed(x, w.norm1, eps, h, shared)
+    linear(h, w.qkv_w, w.qkv_b, qkv, SET)
+    barrier()
+
+@compiled_loop(**_quick)
+def _feed(w, eps, read, x, h, shared, inside):
+    linear(read, w.out_w, w.out_b, x, ADD)
+    barrier()
+    _normed(x, w.norm2, eps, h, shared)
+    linear(h, w.gate_w, w.gate_b, inside, SET)
+    linear(h, w.up_w, w.up_b, inside, GATE) # of each member's own outputs
+    barrier()
+    linear(inside, w.down_w, w.down_b, x, ADD)
+    barrier()
+
+@compiled_loop(**_quick)
 def block_step(w, eps, cache, n, lo, hi, cos, sin, room): # of type `BlockWeights`; the rest as for `attend`
     "A member's part of one transformer block, on the rows room.x in place."
     (R, d), heads = room.x.shape, cache.k.shape[1]
     h, parts = np.empty((R, d), np.float32), room.qkv.reshape(R, 3, heads, d//heads)
-    rms_norm(room.x, w.norm1, eps, h)
-    linear(h, w.qkv_w, w.qkv_b, room.qkv, SET)
-    barrier()
+    _project(w, eps, room.x, h, False, room.qkv)
     attend(parts[:, 0], parts[:, 1], parts[:, 2], cache, n, lo, hi, cos, sin, True, room.read.reshape(R, heads, d//heads))
     barrier()
-    linear(room.read, w.out_w, w.out_b, room.x, ADD)
+    _feed(w, eps, room.read, room.x, h, False, room.inside)
+
+# %% ../nbs/15_kernels.ipynb #d7a68983
+@compiled_loop(**_quick)
+def _context_share(w, eps, x, h, qkv, known, inside, cos, sin, form, read, norms, k, v):
+    if not known: _project(w, eps, x, h, True, qkv)
+    parts, heads = qkv.reshape(*read.shape[:2], 3*read.shape[2], read.shape[3]), read.shape[2]
+    attend_share(parts, parts, parts, (0, heads, 2*heads), cos, sin, form, read, norms, k, v)
     barrier()
-    rms_norm(room.x, w.norm2, eps, h)
-    linear(h, w.gate_w, w.gate_b, room.inside, SET)
-    linear(h, w.up_w, w.up_b, room.inside, GATE) # of each member's own outputs
-    barrier()
-    linear(room.inside, w.down_w, w.down_b, room.x, ADD)
-    barrier()
+    _feed(w, eps, read.reshape(x.shape), x, h, True, inside)
+
+@compiled_loop(**_quick)
+def _context(w, eps, x, qkv, cos, sin, form, k, v):
+    (B, T, d), heads, known = x.shape, k.shape[1], len(qkv) > 0
+    rows, inside = x.reshape(B*T, d), np.empty((B*T, len(w.gate_b)), np.float32)
+    h, read = np.empty((B*T, d), np.float32), np.empty((B, T, heads, d//heads), np.float32)
+    in_team(_context_share, (w, eps, rows, h, qkv if known else np.empty((B*T, 3*d), np.float32), known, inside, cos, sin, form, read, np.empty((0, 0, 0), np.float32), k, v))
+
+def context_block(
+    w:BlockWeights, eps:float, # of a block, and of its norms
+    x:np.ndarray, # (series, T, d), changed in place
+    qkv:np.ndarray, # its projections, (series*T, 3*d), or (0, 3*d) where they are not known
+    cos:np.ndarray, sin:np.ndarray, # (1 or series, T, size); of sin the second half is used
+    k:np.ndarray, v:np.ndarray # (series, heads, >= T, size), written to
+):
+    "One transformer block on whole contexts; keys, turned, and values are kept."
+    _context(w, np.float32(eps), x, qkv, cos, sin, FLOATS, k, v)
 
 # %% ../nbs/15_kernels.ipynb #4745ed1e
 class ModelWeights(NamedTuple):
