@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from . import kernels
-from .kernels import FEW, Projection, compiled
+from .kernels import Projection, compiled
 from .model import Kronos
 from .tokenizer import KronosTokenizer
 
@@ -214,7 +214,7 @@ class _Memory:
     def _keep(self, h, place, branching): self.dep.store(_parts(self.kv(h), 2, self.n_heads), place, branching, self.turns) # for the dependency-aware layer
 
 # %% ../nbs/20_generate.ipynb #b61f8363
-class _ManyRows(_Memory):
+class _ByOperations(_Memory):
     "Further bars, operation by operation."
     stride = 1 # bars made at a time
 
@@ -248,13 +248,13 @@ class _ManyRows(_Memory):
         return self.heads[1](self.model.dep_layer.norm(self.out(_merge(self.dep.attend(q, self.first, self.mask)), plus=h))).flatten(0, 2)
 
 # %% ../nbs/20_generate.ipynb #8dea825f
-class _FewRows(_Memory):
+class _Compiled(_Memory):
     "Further bars by `kernels.bars`."
-    stride = 16
 
     def __init__(self, model, *args):
         super().__init__(model, *args)
         e, attn, head, norm, R = model.embedding, model.dep_layer.cross_attn, model.head, np.float32(model.norm.eps), len(self.kept)*self.paths
+        self.stride = max(1, 2**17//(R*model.d_model)) # a second or so: nothing is shown, and nobody can interrupt, within a call
         d, ff, vocabulary = model.d_model, model.transformer[0].ffn.w1.out_features, max(l.out_features for l in (head.proj_s1, head.proj_s2))
         def weights(*linears): return [a for l in linears for a in Projection(l).operands(R)]
         self.weights = kernels.ModelWeights(_array(e.emb_s1.weight), _array(e.emb_s2.weight), np.float32(e.scale), *weights(e.fusion_proj), _array(model.norm.weight), norm,
@@ -283,8 +283,7 @@ def _forgotten(kept, i, max_context):
 
 # %% ../nbs/20_generate.ipynb #2180ed04
 def _memory(model, kept, paths, *args):
-    few = len(kept)*paths*model.d_model <= FEW and all(map(compiled, model.parameters()))
-    return (_FewRows if few else _ManyRows)(model, kept, paths, *args)
+    return (_Compiled if all(map(compiled, model.parameters())) else _ByOperations)(model, kept, paths, *args)
 
 def _afresh(model, ids, times, u, new, begin, s2, max_context, sampling, bar, rows=8):
     """Bars from `begin` on into new (2, R, horizon), each from the last `max_context` pairs of its path: ids (2, R, context + begin), embedded times (R, context + horizon, d),
