@@ -138,7 +138,8 @@ def _weigh(scores, weights): # a query's scores -> weights (its largest is 1), t
     return total, best + np.log(total)
 
 @compiled_loop(**QUICK)
-def attend_share(q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v):
+def attend_share(q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v): # q, k, v (B, T, >= heads, size), read from the heads `first` on; cos, sin (1 or B, T, size), of sin the second half is used; out (B, T, heads, size); norms (B, heads, T), and kept_k, kept_v (B, heads, >= T, size) in the form's elements, or empty
+    "A member's part of what every position reads in the positions up to its own; turned keys and values are kept where there is room."
     (B, T, heads, size), n, block = out.shape, 4//form.element.itemsize, 32 # n: elements in a word; block: queries
     even, broad, long = (T + n - 1)//n*n, (size + TILE - 1)//TILE*TILE, (T + TILE - 1)//TILE*TILE + 16 # rows a power of two long would fight for the same lines of the cache
     rows, asked, weights = np.zeros((even, size), form.element.dtype), np.zeros((block, size), form.element.dtype), np.zeros((block, long), form.element.dtype)
@@ -171,7 +172,7 @@ def attend_share(q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v):
             for c in range(size): out[b, a + i, h, c] = narrow(read[i, c]/totals[i], out)
 
 @compiled_loop(**QUICK)
-def _attend(q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v): # q, k, v (B, T, >= heads, size), read from the heads `first` on; cos, sin (1 or B, T, size); out (B, T, heads, size); norms (B, heads, T), and kept_k, kept_v (B, heads, >= T, size) in the form's elements, or empty
+def _attend(q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v):
     in_team(attend_share, (q, k, v, first, cos, sin, form, out, norms, kept_k, kept_v))
 
 # %% ../nbs/08_attention.ipynb #204f62ba
