@@ -114,22 +114,23 @@ class PathCache:
     def attend(self,
                q:torch.Tensor, # (series, n_heads, paths, t, head_dim): queries of the last t positions
                first:int=0, # context positions before this one are forgotten
-               mask:torch.Tensor|None=None): # (series, context - first) to add to the scores of the context
+               mask:torch.Tensor|None=None, # (series, context - first) to add to the scores of the context
+               gone:int=0): # positions forgotten of the branches; then nothing of the context is left
         "What the queries of the branches read, (series, n_heads, paths, t, head_dim)."
-        t, n, seen, scale = q.shape[3], self.length, slice(first, self.context), q.shape[-1]**-0.5
+        t, base, n, seen, scale = q.shape[3], self.base + gone, self.length - gone, slice(first, self.context), q.shape[-1]**-0.5
         if self.in_one and t == 1:
-            end = self.context + n
+            k, v = (t[:, :, first + gone:base + n] for t in (self.k, self.v))
             mask = None if mask is None else F.pad(mask, (0, n))[:, None, None].to(q.dtype)
-            return F.scaled_dot_product_attention(q[:, :, 0], self.k[:, :, first:end], self.v[:, :, first:end], attn_mask=mask)[:, :, None]
+            return F.scaled_dot_product_attention(q[:, :, 0], k, v, attn_mask=mask)[:, :, None]
         k, v = (t[:, :, seen].flatten(0, 1) for t in (self.k, self.v))
         q = q.contiguous()
-        shared = (q.flatten(0, 1).flatten(1, 2) @ k.transpose(-1, -2)).view(*q.shape[:2], -1, k.shape[1])
+        shared = (q.flatten(0, 1).flatten(1, 2) @ k.transpose(-1, -2)).unflatten(0, q.shape[:2])
         if compiled(q):
             if mask is None: mask = q.new_zeros(1, k.shape[1])
             out = torch.empty_like(q)
-            kernels.share_attention(shared.numpy(), q.numpy(), self.own_k.numpy(), self.own_v.numpy(), self.base, n, np.float32(scale), mask.numpy(), out.numpy())
+            kernels.share_attention(shared.numpy(), q.numpy(), self.own_k.numpy(), self.own_v.numpy(), base, n, np.float32(scale), mask.numpy(), out.numpy())
             return torch.baddbmm(out.flatten(0, 1).flatten(1, 2), shared.flatten(0, 1), v).view_as(q)
-        own_k, own_v = (t[..., self.base:self.base + n, :] for t in (self.own_k, self.own_v))
+        own_k, own_v = (t[..., base:base + n, :] for t in (self.own_k, self.own_v))
         if mask is not None: shared += mask[:, None, None]/scale
         own = q @ own_k.transpose(-1, -2)
         if t > 1: own += own.new_full((t, n), -torch.inf).triu_(n - t + 1)
@@ -177,9 +178,9 @@ class _Block:
         h = self.norm2(x)
         return self.down(self.up(h, gate=self.gate(h)), into=x)
 
-    def __call__(self, x, place, first=0, mask=None):
-        "New positions `x` (B, P, t, d) of the branches, changed in place."
-        return self.feed(self.cache.attend(self.keep(self.project(x), place, True), first, mask), x)
+    def __call__(self, x, place, *seen):
+        "New positions `x` (B, P, t, d) of the branches, changed in place; `seen` as for `PathCache.attend`."
+        return self.feed(self.cache.attend(self.keep(self.project(x), place, True), *seen), x)
 
 def _array(t): return t.detach().contiguous().numpy()
 
@@ -226,7 +227,7 @@ class _ByOperations(_Memory):
     def extend(self, begin, end, new, u, T, top_k, top_p):
         "Sample bars begin..end-1 into new (2, B, P, horizon) with uniforms u (B, P, horizon, 2)."
         for i in range(begin, end):
-            self.first, self.mask = _forgotten(self.kept, i, self.max_context)
+            self.seen = _forgotten(self.kept, i, self.max_context)
             h = self._take(i, *new[..., i-1]) if i else self.last
             for j, logits in enumerate((self._coarse, self._fine)):
                 new[j, ..., i] = pick(logits(i, h, new[0, ..., i]), u[:, :, i, j].flatten(), T, top_k, top_p).view(new.shape[1:3])
@@ -235,7 +236,7 @@ class _ByOperations(_Memory):
 
     def _take(self, i, s1, s2_ids): # the hidden state (B, P, 1, d) after the tokens (B, P) of bar i - 1
         x, place = _embed(self.model, s1[..., None], s2_ids[..., None], self.time[:, i-1, None, None].expand(-1, self.paths, -1, -1)), self._place(i, self.places)
-        for block in self.blocks: x = block(x, place, self.first, self.mask)
+        for block in self.blocks: x = block(x, place, *self.seen)
         h = self.model.norm(x)
         self._keep(h, self._place(i, self.dep_places), True)
         return h
@@ -245,7 +246,7 @@ class _ByOperations(_Memory):
     def _fine(self, i, h, s1):
         q = _parts(self.q(self.model.embedding.emb_s1(s1)[:, :, None]), 1, self.n_heads)[:, :, :, 0].permute(0, 3, 1, 2, 4)
         if self.turns: q = _rotate(q, self._place(i, self.dep_places))
-        return self.heads[1](self.model.dep_layer.norm(self.out(_merge(self.dep.attend(q, self.first, self.mask)), plus=h))).flatten(0, 2)
+        return self.heads[1](self.model.dep_layer.norm(self.out(_merge(self.dep.attend(q, *self.seen)), plus=h))).flatten(0, 2)
 
 # %% ../nbs/20_generate.ipynb #8dea825f
 class _Compiled(_Memory):
@@ -274,12 +275,13 @@ def _rows(t, start, n): # n entries of every row of t (B, T, ...), from `start` 
     return t[torch.arange(len(t), device=t.device)[:, None], at]
 
 def _forgotten(kept, i, max_context):
-    "At step i: the first position of the contexts that is still seen, and where contexts differ the mask (B, C - first) of what is."
+    "At step i, for `PathCache.attend`: the first position of the contexts that is still seen, where contexts differ the mask of what is, and how much is forgotten of the branches."
     lo, C = (kept + i - max_context).clamp_(min=0), int(kept.max())
+    if i >= max_context: return C, None, i - max_context
     first = int(lo.min())
-    if bool((kept == C).all()): return first, None
+    if bool((kept == C).all()): return first, None, 0
     at = torch.arange(first, C, device=kept.device)
-    return first, torch.where((at < kept[:, None]) & (at >= lo[:, None]), 0., -torch.inf)
+    return first, torch.where((at < kept[:, None]) & (at >= lo[:, None]), 0., -torch.inf), 0
 
 # %% ../nbs/20_generate.ipynb #2180ed04
 def _memory(model, kept, paths, *args):
@@ -376,7 +378,7 @@ def decode_paths(
     kept = lengths.clamp(max=max(1, max_context - horizon))
     C = int(kept.max())
     s1, s2_ids = (_rows(t, lengths - kept, C) for t in (s1, s2_ids))
-    _, mask = _forgotten(kept, 0, C)
+    _, mask, _ = _forgotten(kept, 0, C)
     blocks, out = [_Block(b, B, C, 0) for b in tokenizer.decoder], []
     x, at = tokenizer.embed_ids((s1, s2_ids), half=True)[:, None], torch.arange(C, device=s1.device)
     ahead = kept[:, None, None, None] + torch.arange(horizon, device=s1.device)

@@ -368,14 +368,14 @@ def read(q, k, v, own_k, own_v, out): # q and out (P, size); k, v (places, size)
 
 # %% ../nbs/15_kernels.ipynb #353b4c03
 @compiled_loop(**_quick)
-def attend(q, k, v, cache, n, lo, hi, cos, sin, turns, out): # q, k, v, out (R, heads, size): of the newest of n positions; lo, hi (series,): what is seen of the contexts; cos and sin (1 or series, size)
+def attend(q, k, v, cache, n, lo, hi, cos, sin, turns, out): # q, k, v, out (R, heads, size): of the newest of n positions; hi (series,): lengths of the contexts, and lo: how many positions are forgotten, those of the branches included; cos and sin (1 or series, size)
     "A member's part of an attention: turn queries and keys if wanted, keep keys and values, read. With n = 0 there are none to keep."
     heads, size, paths = q.shape[1], q.shape[2], cache.own_k.shape[2]
     groups = (paths + 7)//8 # of up to eight paths
     asked, answer = np.empty((8, size), np.float32), np.empty((8, size), np.float32)
     for j in share(len(lo)*heads*groups):
         b, h, first = j//(heads*groups), j//groups%heads, j%groups*8
-        count, end = min(8, paths - first), cache.base + n
+        count, begin, end = min(8, paths - first), cache.base + max(0, lo[b] - hi[b]), cache.base + n
         for p in range(first, first + count):
             r, s = b*paths + p, b%len(cos)
             if turns: _turned(q[r, h], cos[s], sin[s], asked[p - first])
@@ -384,8 +384,9 @@ def attend(q, k, v, cache, n, lo, hi, cos, sin, turns, out): # q, k, v, out (R, 
             if turns: _turned(k[r, h], cos[s], sin[s], cache.own_k[b, h, p, end-1])
             else: cache.own_k[b, h, p, end-1] = k[r, h]
             cache.own_v[b, h, p, end-1] = v[r, h]
-        read(asked[:count], cache.k[b, h, lo[b]:hi[b]], cache.v[b, h, lo[b]:hi[b]],
-             cache.own_k[b, h, first:first + count, cache.base:end], cache.own_v[b, h, first:first + count, cache.base:end], answer[:count])
+        known = min(lo[b], hi[b])
+        read(asked[:count], cache.k[b, h, known:hi[b]], cache.v[b, h, known:hi[b]],
+             cache.own_k[b, h, first:first + count, begin:end], cache.own_v[b, h, first:first + count, begin:end], answer[:count])
         for p in range(count): out[b*paths + first + p, h] = answer[p]
 
 # %% ../nbs/15_kernels.ipynb #690fe4f2
@@ -502,7 +503,7 @@ def fine_logits(w, h, s1, cache, n, lo, hi, cos, sin, turns, room): # h (R, d): 
 def _bars(begin, end, w, blocks, caches, dep, angles, dep_angles, times, kept, last, u, how, new, room):
     h, lo, paths = last.copy(), np.zeros_like(kept), len(last)//len(kept)
     for i in range(begin, end):
-        for b in range(len(kept)): lo[b] = min(kept[b], max(0, kept[b] + i - how.max_context))
+        for b in range(len(kept)): lo[b] = max(0, kept[b] + i - how.max_context)
         if i:
             embed(w, new[0, :, i-1], new[1, :, i-1], times[:, i-1], paths, room)
             barrier()
