@@ -263,7 +263,7 @@ class _Compiled(_Memory):
         self.layers = tuple(b.weights(R) for b in self.blocks)
         *self.caches, self.dep_cache = (kernels.Cache(*map(_array, (c.k, c.v, c.own_k, c.own_v)), c.base) for c in self._caches())
         self.angles = [np.stack([_array(t) for t in places]) for places in (self.places, self.dep_places)]
-        self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, 3*d, d, ff, 2*d, d, d, vocabulary)))
+        self.room = kernels.Room(*(np.empty((R, n), np.float32) for n in (d, d, 3*d, d, ff, 2*d, d, d, vocabulary)))
 
     def extend(self, begin, end, new, u, T, top_k, top_p):
         kernels.bars(begin, end, self.weights, self.layers, tuple(self.caches), self.dep_cache, *self.angles, _array(self.time), _array(self.kept), _array(self.last.flatten(0, 2)),

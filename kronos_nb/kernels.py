@@ -68,7 +68,7 @@ def _in_large_pages(weight): # the same tensor
     return weight
 
 # %% ../nbs/15_kernels.ipynb #2bb6e11e
-SET, ADD, GATE = range(3) # what becomes of a product: it is the output, it is added to it, or it is multiplied by SiLU of it
+SET, ADD, GATE = map(np.int64, range(3)) # what becomes of a product: it is the output, it is added to it, or it is multiplied by SiLU of it (Numba compiles anew for every Python constant)
 
 @njit(inline='always')
 def _met(old, new, how): return new if how == SET else old + new if how == ADD else old / (np.float32(1) + exp(-old)) * new
@@ -397,26 +397,27 @@ class BlockWeights(NamedTuple):
 
 class Room(NamedTuple):
     "Where members leave what the others need."
-    x:np.ndarray; qkv:np.ndarray; read:np.ndarray; inside:np.ndarray; kv:np.ndarray; q:np.ndarray; y:np.ndarray; logits:np.ndarray # (R, ...) each
+    x:np.ndarray; h:np.ndarray; qkv:np.ndarray; read:np.ndarray; inside:np.ndarray; kv:np.ndarray; q:np.ndarray; y:np.ndarray; logits:np.ndarray # (R, ...) each
+
+_yes = np.bool_(True)
 
 @compiled_loop(**_quick)
-def _normed(x, weight, eps, h, shared): # of all rows: a member's part, or where h is its own all of them
-    if not shared: return rms_norm(x, weight, eps, h)
-    rows = share(len(x))
+def _normed(x, weight, eps, h): # a member's part; of few rows all, which takes less than to wait
+    rows = share(len(x)) if len(x) > 8 else range(len(x))
     rms_norm(x[rows.start:rows.stop], weight, eps, h[rows.start:rows.stop])
-    barrier()
+    if len(x) > 8: barrier()
 
 @compiled_loop(**_quick)
-def _project(w, eps, x, h, shared, qkv):
-    _normed(x, w.norm1, eps, h, shared)
+def _project(w, eps, x, h, qkv):
+    _normed(x, w.norm1, eps, h)
     linear(h, w.qkv_w, w.qkv_b, qkv, SET)
     barrier()
 
 @compiled_loop(**_quick)
-def _feed(w, eps, read, x, h, shared, inside):
+def _feed(w, eps, read, x, h, inside):
     linear(read, w.out_w, w.out_b, x, ADD)
     barrier()
-    _normed(x, w.norm2, eps, h, shared)
+    _normed(x, w.norm2, eps, h)
     linear(h, w.gate_w, w.gate_b, inside, SET)
     linear(h, w.up_w, w.up_b, inside, GATE) # of each member's own outputs
     barrier()
@@ -427,20 +428,20 @@ def _feed(w, eps, read, x, h, shared, inside):
 def block_step(w, eps, cache, n, lo, hi, cos, sin, room): # of type `BlockWeights`; the rest as for `attend`
     "A member's part of one transformer block, on the rows room.x in place."
     (R, d), heads = room.x.shape, cache.k.shape[1]
-    h, parts = np.empty((R, d), np.float32), room.qkv.reshape(R, 3, heads, d//heads)
-    _project(w, eps, room.x, h, False, room.qkv)
-    attend(parts[:, 0], parts[:, 1], parts[:, 2], cache, n, lo, hi, cos, sin, True, room.read.reshape(R, heads, d//heads))
+    h, parts = room.h if R > 8 else np.empty((R, d), np.float32), room.qkv.reshape(R, 3, heads, d//heads)
+    _project(w, eps, room.x, h, room.qkv)
+    attend(parts[:, 0], parts[:, 1], parts[:, 2], cache, n, lo, hi, cos, sin, _yes, room.read.reshape(R, heads, d//heads))
     barrier()
-    _feed(w, eps, room.read, room.x, h, False, room.inside)
+    _feed(w, eps, room.read, room.x, h, room.inside)
 
 # %% ../nbs/15_kernels.ipynb #d7a68983
 @compiled_loop(**_quick)
 def _context_share(w, eps, x, h, qkv, known, inside, cos, sin, form, read, norms, k, v):
-    if not known: _project(w, eps, x, h, True, qkv)
+    if not known: _project(w, eps, x, h, qkv)
     parts, heads = qkv.reshape(*read.shape[:2], 3*read.shape[2], read.shape[3]), read.shape[2]
-    attend_share(parts, parts, parts, (0, heads, 2*heads), cos, sin, form, read, norms, k, v)
+    attend_share(parts, parts, parts, (0*heads, heads, 2*heads), cos, sin, form, read, norms, k, v)
     barrier()
-    _feed(w, eps, read.reshape(x.shape), x, h, True, inside)
+    _feed(w, eps, read.reshape(x.shape), x, h, inside)
 
 @compiled_loop(**_quick)
 def _context(w, eps, x, qkv, cos, sin, form, k, v):
@@ -489,7 +490,7 @@ def fine_logits(w, h, s1, cache, n, lo, hi, cos, sin, turns, room): # h (R, d): 
     for r in range(R): asked[r] = w.emb_s1[s1[r]]
     linear(asked, w.q_w, w.q_b, room.q, SET)
     barrier()
-    attend(room.q.reshape(R, heads, d//heads), kv[:, 0], kv[:, 1], cache, n, lo, hi, cos, sin, turns, room.read.reshape(R, heads, d//heads))
+    attend(room.q.reshape(R, 1, heads, d//heads)[:, 0], kv[:, 0], kv[:, 1], cache, n, lo, hi, cos, sin, turns, room.read.reshape(R, heads, d//heads))
     for r in range(R):
         for c in share(d): room.y[r, c] = h[r, c]
     barrier()
