@@ -40,10 +40,6 @@ def pick(
 ) -> torch.Tensor: # (N,) token ids
     "Sample by inverse CDF."
     if T == 0: return logits.argmax(-1)
-    if compiled(logits):
-        out = np.empty(len(logits), np.int64)
-        kernels.sample_rows(logits.numpy(force=True), u.numpy().astype(np.float32), np.float32(T), top_k, np.float32(top_p), out)
-        return torch.from_numpy(out)
     cdf = token_probs(logits, T, top_k, top_p).cumsum(-1)
     return torch.searchsorted(cdf, u[:, None].to(cdf) * cdf[:, -1:], right=True).squeeze(-1).clamp_(max=cdf.shape[-1] - 1)
 
