@@ -1,11 +1,12 @@
 "Packaging, driven by `settings.ini` so that every fact stands in one place."
+
 from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 config = ConfigParser(delimiters=['='], interpolation=None)
-config.read(Path(__file__).parent/'settings.ini', encoding='utf-8')
+config.read(Path(__file__).parent / 'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 minor = int(cfg['min_python'].split('.')[1])
 
@@ -13,7 +14,7 @@ setup(
     name=cfg['lib_name'],
     version=cfg['version'],
     description=cfg['description'],
-    long_description=(Path(__file__).parent/'README.md').read_text(encoding='utf-8'),
+    long_description=(Path(__file__).parent / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     author=cfg['author'],
     author_email=cfg['author_email'],
@@ -32,7 +33,9 @@ setup(
     packages=find_packages(include=['kronos_nb', 'kronos_nb.*']),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
-    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'docs', 'evaluate', 'explore', 'lora')},
+    extras_require={
+        extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'docs', 'evaluate', 'explore', 'lora')
+    },
     entry_points={
         'console_scripts': cfg['console_scripts'].split(),
         'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],

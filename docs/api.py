@@ -1,4 +1,5 @@
 "What an exported cell defines, as Sphinx objects with tables of parameters. It is read from the source: nothing is imported, nothing runs."
+
 import ast
 import re
 from io import StringIO
@@ -10,12 +11,15 @@ BOUNDS = dict(gt='>', ge='≥', lt='<', le='≤')
 
 # ---- text
 
+
 def prose(text):
     "Text in which nothing but `code` is markup; paragraphs stay."
     paragraphs = re.split(r'\n\s*\n', text or '')
+
     def escape(p):
         parts = re.split(r'(`[^`]+`)', re.sub(r'\s*\n\s*', ' ', p.strip()))
         return ''.join(x if x.startswith('`') else re.sub(r'([\\*_\[\]<>$|{}#~^`])', r'\\\1', x) for x in parts)
+
     return '\n\n'.join(map(escape, paragraphs))
 
 
@@ -27,11 +31,12 @@ def code(node_or_text):
 
 def table(rows):
     "(name, type, default, details) rows as a table without its empty columns; a result alone is a sentence."
-    if len(rows) == 1 and rows[0][0] == '*returns*': return '*Returns* ' + ': '.join(filter(None, (rows[0][1], rows[0][3])))
+    if len(rows) == 1 and rows[0][0] == '*returns*':
+        return '*Returns* ' + ': '.join(filter(None, (rows[0][1], rows[0][3])))
     heads = 'Parameter', 'Type', 'Default', 'Details'
     keep = [i for i in range(4) if i == 0 or any(r[i] for r in rows)]
     line = lambda r: '| ' + ' | '.join(re.sub(r'(?<!\\)\|', r'\|', r[i]) for i in keep) + ' |'
-    return '\n'.join([line(heads), '|' + '---|'*len(keep), *map(line, rows)]) if rows else ''
+    return '\n'.join([line(heads), '|' + '---|' * len(keep), *map(line, rows)]) if rows else ''
 
 
 def directive(kind, head, *parts, options=(), inside=False):
@@ -42,27 +47,35 @@ def directive(kind, head, *parts, options=(), inside=False):
 
 # ---- source
 
+
 def comments_in(source):
     "{line: comment}."
-    return {t.start[0]: t.string.lstrip('#').strip() for t in generate_tokens(StringIO(source).readline) if t.type == COMMENT}
+    return {
+        t.start[0]: t.string.lstrip('#').strip()
+        for t in generate_tokens(StringIO(source).readline)
+        if t.type == COMMENT
+    }
 
 
 def end_of_head(fn, source):
     "The line of the colon that ends `fn`'s head."
-    depth, lines = 0, source.splitlines(keepends=True)[fn.lineno - 1:]
+    depth, lines = 0, source.splitlines(keepends=True)[fn.lineno - 1 :]
     for t in generate_tokens(iter(lines).__next__):
         depth += (t.string in ('(', '[', '{')) - (t.string in (')', ']', '}'))
-        if t.string == ':' and not depth: return fn.lineno - 1 + t.start[0]
+        if t.string == ':' and not depth:
+            return fn.lineno - 1 + t.start[0]
 
 
 def arguments(fn, bound):
     "(argument, name with its stars, default or None), in order; `bound` leaves the first out."
     a = fn.args
     plain = [*a.posonlyargs, *a.args]
-    rows = list(zip(plain, [p.arg for p in plain], [None]*(len(plain) - len(a.defaults)) + a.defaults))
-    if a.vararg: rows.append((a.vararg, f'*{a.vararg.arg}', None))
+    rows = list(zip(plain, [p.arg for p in plain], [None] * (len(plain) - len(a.defaults)) + a.defaults))
+    if a.vararg:
+        rows.append((a.vararg, f'*{a.vararg.arg}', None))
     rows += zip(a.kwonlyargs, [p.arg for p in a.kwonlyargs], a.kw_defaults)
-    if a.kwarg: rows.append((a.kwarg, f'**{a.kwarg.arg}', None))
+    if a.kwarg:
+        rows.append((a.kwarg, f'**{a.kwarg.arg}', None))
     return rows[bound:]
 
 
@@ -70,7 +83,8 @@ def signature(args, only_named=()):
     "`(a, b=1)`: the types are in the table. `only_named` are the arguments after a star."
     parts = []
     for arg, name, default in args:
-        if arg in only_named and not any(re.match(r'\*(?!\*)', p) for p in parts): parts.append('*')
+        if arg in only_named and not any(re.match(r'\*(?!\*)', p) for p in parts):
+            parts.append('*')
         text = ast.unparse(default) if default else ''
         parts.append(f'{name}={text if len(text) <= 32 else "..."}' if default else name)
     return f'({", ".join(parts)})'
@@ -94,9 +108,10 @@ def parameter_rows(fn, source, comments, bound):
     groups = {}
     for a, name, default in args:
         note = None if result and a.lineno == result_at else comments.get(a.lineno)
-        if note is None: # or whole lines above it
+        if note is None:  # or whole lines above it
             above = []
-            while (at := a.lineno - 1 - len(above)) in comments and at not in lines and at > fn.lineno: above.insert(0, comments[at])
+            while (at := a.lineno - 1 - len(above)) in comments and at not in lines and at > fn.lineno:
+                above.insert(0, comments[at])
             note = ' '.join(above)
         groups.setdefault((a.lineno, note or name), (note, []))[1].append(parameter(a, name, default))
     rows = []
@@ -104,7 +119,8 @@ def parameter_rows(fn, source, comments, bound):
         names, types, defaults, helps = (list(filter(None, x)) for x in zip(*params))
         types, defaults = (x[:1] if len(set(x)) == 1 else x for x in (types, defaults))
         rows.append((*map(', '.join, (names, types, defaults)), prose(note or ' '.join(helps))))
-    if result or fn.returns and ast.unparse(fn.returns) != 'None': rows.append(('*returns*', code(fn.returns), '', prose(result)))
+    if result or fn.returns and ast.unparse(fn.returns) != 'None':
+        rows.append(('*returns*', code(fn.returns), '', prose(result)))
     return rows
 
 
@@ -112,28 +128,39 @@ def fields(cls, comments):
     "(rows of the table, arguments of the constructor) of a class that is a list of fields."
     rows, args = [], []
     for f in cls.body:
-        if not isinstance(f, ast.AnnAssign) or ast.unparse(f.target).startswith('_'): continue
+        if not isinstance(f, ast.AnnAssign) or ast.unparse(f.target).startswith('_'):
+            continue
         name, value, note, bounds, given = ast.unparse(f.target), f.value, comments.get(f.lineno), [], True
         if isinstance(value, ast.Call) and ast.unparse(value.func) in ('Field', 'field'):
             options = {k.arg: k.value for k in value.keywords}
-            if 'description' in options: note = ast.literal_eval(options['description'])
+            if 'description' in options:
+                note = ast.literal_eval(options['description'])
             bounds = [f'{sign} {ast.unparse(options[b])}' for b, sign in BOUNDS.items() if b in options]
             given = 'init' not in options
             factory = options.get('default_factory')
-            value = value.args[0] if value.args else options.get('default') or (ast.Call(factory, [], []) if factory else None)
+            value = (
+                value.args[0]
+                if value.args
+                else options.get('default') or (ast.Call(factory, [], []) if factory else None)
+            )
         rows.append((code(name), ' '.join([code(f.annotation), *bounds]), code(value), prose(note)))
-        if given: args.append((f, name, value))
+        if given:
+            args.append((f, name, value))
     return rows, args
 
 
 # ---- objects
 
-def marks(fn): return [ast.unparse(d) for d in fn.decorator_list]
+
+def marks(fn):
+    return [ast.unparse(d) for d in fn.decorator_list]
+
 
 def shown(fn, comments):
     "Is it public, and is there something to be said about it?"
-    return ((not fn.name.startswith('_') or fn.name == '__call__')
-            and bool(ast.get_docstring(fn) or any(n in comments for n in range(fn.lineno, fn.body[0].lineno))))
+    return (not fn.name.startswith('_') or fn.name == '__call__') and bool(
+        ast.get_docstring(fn) or any(n in comments for n in range(fn.lineno, fn.body[0].lineno))
+    )
 
 
 def function(fn, source, comments, owner=None, inside=False):
@@ -143,28 +170,59 @@ def function(fn, source, comments, owner=None, inside=False):
     bound = bool(owner) and 'staticmethod' not in how
     rows = parameter_rows(fn, source, comments, bound)
     if any(m.endswith('property') or 'as_prop=True' in m for m in how):
-        return directive('property', name, doc, *(r[3] for r in rows), options=[f':type: {ast.unparse(fn.returns)}'] if fn.returns else [], inside=inside)
+        return directive(
+            'property',
+            name,
+            doc,
+            *(r[3] for r in rows),
+            options=[f':type: {ast.unparse(fn.returns)}'] if fn.returns else [],
+            inside=inside,
+        )
     options = [f':{o}:' for o in ('classmethod', 'staticmethod') if o in how]
-    if any('cls_method=True' in m for m in how): options.append(':classmethod:')
-    if isinstance(fn, ast.AsyncFunctionDef): options.append(':async:')
-    return directive('method' if owner else 'function', name + signature(arguments(fn, bound), fn.args.kwonlyargs), doc, table(rows), options=options, inside=inside)
+    if any('cls_method=True' in m for m in how):
+        options.append(':classmethod:')
+    if isinstance(fn, ast.AsyncFunctionDef):
+        options.append(':async:')
+    return directive(
+        'method' if owner else 'function',
+        name + signature(arguments(fn, bound), fn.args.kwonlyargs),
+        doc,
+        table(rows),
+        options=options,
+        inside=inside,
+    )
 
 
 def class_(cls, source, comments):
     "A class: its constructor or its fields, and the methods in its body."
     init = next((f for f in cls.body if isinstance(f, FUNCTION) and f.name == '__init__'), None)
-    if init: rows, head = parameter_rows(init, source, comments, True), signature(arguments(init, True), init.args.kwonlyargs)
+    if init:
+        rows = parameter_rows(init, source, comments, True)
+        head = signature(arguments(init, True), init.args.kwonlyargs)
     else:
         rows, args = fields(cls, comments)
         head = signature(args) if any('dataclass' in m for m in marks(cls)) else ''
-    methods = [function(f, source, comments, cls.name, inside=True) for f in cls.body if isinstance(f, FUNCTION) and shown(f, comments)]
-    return directive('class', cls.name + head, prose(ast.get_docstring(cls)), prose(init and ast.get_docstring(init)), table(rows), *methods)
+    methods = [
+        function(f, source, comments, cls.name, inside=True)
+        for f in cls.body
+        if isinstance(f, FUNCTION) and shown(f, comments)
+    ]
+    return directive(
+        'class',
+        cls.name + head,
+        prose(ast.get_docstring(cls)),
+        prose(init and ast.get_docstring(init)),
+        table(rows),
+        *methods,
+    )
 
 
 def owners(fn):
     "The classes that `fn` is patched into."
-    if any(m.startswith('patch_to(') for m in marks(fn)): return [ast.unparse(d.args[0]) for d in fn.decorator_list if isinstance(d, ast.Call)][:1]
-    if any(re.match(r'patch\b|patch_property', m) for m in marks(fn)): return re.findall(r'\w+', ast.unparse(fn.args.args[0].annotation))
+    if any(m.startswith('patch_to(') for m in marks(fn)):
+        return [ast.unparse(d.args[0]) for d in fn.decorator_list if isinstance(d, ast.Call)][:1]
+    if any(re.match(r'patch\b|patch_property', m) for m in marks(fn)):
+        return re.findall(r'\w+', ast.unparse(fn.args.args[0].annotation))
     return []
 
 
@@ -177,5 +235,7 @@ def describe(source):
             found.append(([node.name, *names], class_(node, source, comments)))
         elif isinstance(node, FUNCTION) and not node.name.startswith('_'):
             for owner in owners(node) or [None]:
-                found.append(([f'{owner}.{node.name}' if owner else node.name], function(node, source, comments, owner)))
+                found.append(
+                    ([f'{owner}.{node.name}' if owner else node.name], function(node, source, comments, owner))
+                )
     return found

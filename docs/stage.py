@@ -3,11 +3,11 @@
 Exported cells become Sphinx objects with tables of parameters, followed by their source; nbdev's directives go; links between notebooks stay inside
 the site; navigation follows the folders. Nothing is executed and the package is not imported. Files that did not change are left alone, so that Sphinx
 reads again only what did."""
+
 import configparser
 import json
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -15,12 +15,14 @@ from api import describe
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = configparser.ConfigParser(delimiters=['='])
-SETTINGS.read(ROOT/'settings.ini', encoding='utf-8')
+SETTINGS.read(ROOT / 'settings.ini', encoding='utf-8')
 SETTINGS = SETTINGS['DEFAULT']
-NBS = ROOT/SETTINGS['nbs_path']
+NBS = ROOT / SETTINGS['nbs_path']
 GITHUB = f"{SETTINGS['git_url']}/blob/{SETTINGS['branch']}"
 
-FOLDERS = dict(tutorials='Tutorials', how_to='How-to', explanations='Explanations', reference='Reference', benchmarks='Benchmarks')
+FOLDERS = dict(
+    tutorials='Tutorials', how_to='How-to', explanations='Explanations', reference='Reference', benchmarks='Benchmarks'
+)
 FLOORS = ['Data and pictures', 'Models', 'Forecasts', 'Training', 'Evaluation', 'To play with']
 DIRECTIVE = re.compile(r'^\s*#\|\s*(.*?)\s*$\n?', re.M)
 WIDGET, PLOTLY = 'application/vnd.jupyter.widget-view+json', 'application/vnd.plotly.v1+json'
@@ -28,31 +30,48 @@ WIDGET, PLOTLY = 'application/vnd.jupyter.widget-view+json', 'application/vnd.pl
 
 # ---- what is there
 
+
 class Page:
     "A notebook, and where it goes."
+
     def __init__(self, path):
         self.path, self.cells = path, json.loads(path.read_text(encoding='utf-8'))['cells']
-        for c in self.cells: c['source'] = ''.join(c['source'])
+        for c in self.cells:
+            c['source'] = ''.join(c['source'])
         where = path.relative_to(NBS)
-        self.doc = (where.parent/re.sub(r'^\d+[a-z]?_', '', where.stem)).as_posix()
+        self.doc = (where.parent / re.sub(r'^\d+[a-z]?_', '', where.stem)).as_posix()
         self.folder, self.number = where.parent.as_posix(), re.match(r'(\d+)_', where.stem)
         head = self.cells[0]['source']
         self.title = re.search(r'^# (.+?)\s*$', head, re.M)[1]
         self.quote = ' '.join(re.findall(r'^> (.*)', head, re.M))
-        name = next((m[1] for c in self.cells if (m := re.search(r'^#\|\s*default_exp\s+(\S+)', c['source'], re.M))), None)
+        name = next(
+            (m[1] for c in self.cells if (m := re.search(r'^#\|\s*default_exp\s+(\S+)', c['source'], re.M))), None
+        )
         self.module = name and f"{SETTINGS['lib_path']}.{name}"
-        self.defines = [] # filled by `read`
+        self.defines = []  # filled by `read`
         for c in self.cells:
-            c['directives'] = [d.split()[0].rstrip(':') for d in DIRECTIVE.findall(c['source']) if d] if c['cell_type'] == 'code' else []
+            c['directives'] = (
+                [d.split()[0].rstrip(':') for d in DIRECTIVE.findall(c['source']) if d]
+                if c['cell_type'] == 'code'
+                else []
+            )
             c['exported'] = bool({'export', 'exports'} & set(c['directives'])) and 'hide' not in c['directives']
-            if not c['exported']: continue
+            if not c['exported']:
+                continue
             c['objects'] = describe(DIRECTIVE.sub('', c['source']))
             self.defines += [name for names, _ in c['objects'] for name in names]
 
     @property
-    def section(self): return 'reference' if self.folder == '.' and self.number else '' if self.folder == '.' else self.folder.split('/')[0]
+    def section(self):
+        return (
+            'reference'
+            if self.folder == '.' and self.number
+            else '' if self.folder == '.' else self.folder.split('/')[0]
+        )
+
     @property
-    def floor(self): return int(self.number[1])//10
+    def floor(self):
+        return int(self.number[1]) // 10
 
 
 def read():
@@ -61,38 +80,53 @@ def read():
     pages = [Page(p) for p in paths]
     seen = {}
     for p in pages:
-        if other := seen.setdefault(p.doc, p) is not p and seen[p.doc]: sys.exit(f'{p.path} and {other.path} would both become {p.doc}.html: rename one')
+        if other := seen.setdefault(p.doc, p) is not p and seen[p.doc]:
+            sys.exit(f'{p.path} and {other.path} would both become {p.doc}.html: rename one')
     return pages
 
 
 class Links:
     "Where links and names lead."
+
     def __init__(self, pages):
         self.pages = {p.path: p for p in pages}
         self.readmes = {'README.md': 'index', 'README.zh.md': 'index_zh'}
         self.names = {}
         for p in pages:
-            for n in p.defines: self.names.setdefault(n, []).append(f'{p.module}.{n}')
+            for n in p.defines:
+                self.names.setdefault(n, []).append(f'{p.module}.{n}')
 
     def target(self, url, page):
         "`url` as seen from `page`: inside the site where there is a page for it, else on GitHub where it is a file of the repository."
         address, mark, anchor = url.partition('#')
-        if address.startswith(GITHUB + '/'): path = ROOT/address[len(GITHUB) + 1:]
-        elif re.match(r'[a-z]+:', url) or not address: return f'#{anchor.lower()}' if not address else url
-        else: path = Path(os.path.normpath(page.path.parent/address))
-        doc = next((d for name, d in self.readmes.items() if path == ROOT/name), None)
+        if address.startswith(GITHUB + '/'):
+            path = ROOT / address[len(GITHUB) + 1 :]
+        elif re.match(r'[a-z]+:', url) or not address:
+            return f'#{anchor.lower()}' if not address else url
+        else:
+            path = Path(os.path.normpath(page.path.parent / address))
+        doc = next((d for name, d in self.readmes.items() if path == ROOT / name), None)
         other = self.pages.get(path) or next((p for p in self.pages.values() if doc and p.doc == doc), None)
-        if other: return os.path.relpath(other.doc, Path(page.doc).parent) + '.ipynb' + mark + anchor.lower()
+        if other:
+            return os.path.relpath(other.doc, Path(page.doc).parent) + '.ipynb' + mark + anchor.lower()
         if path.suffix in IMAGES and path.is_relative_to(NBS) and not address.startswith('http'):
             return os.path.relpath(path.relative_to(NBS), Path(page.doc).parent)
-        if address.startswith('http') or not path.exists() or not path.is_relative_to(ROOT): return url
+        if address.startswith('http') or not path.exists() or not path.is_relative_to(ROOT):
+            return url
         return f'{GITHUB}/{path.relative_to(ROOT).as_posix()}{mark}{anchor}'
 
     def name(self, text, page):
         "The full name that `text` means on `page`, or None."
         text = re.sub(r'\(\)$', '', text)
-        full = self.names.get(text) or ([text] if text.startswith(SETTINGS['lib_path'] + '.') and any(text in f for f in self.names.values()) else [])
-        if not full and '_' in text: full = [f'{page.module}.{n}' for n in page.defines if n.endswith(f'.{text}')] # a method, spoken of where it is defined
+        full = self.names.get(text) or (
+            [text]
+            if text.startswith(SETTINGS['lib_path'] + '.') and any(text in f for f in self.names.values())
+            else []
+        )
+        if not full and '_' in text:
+            full = [
+                f'{page.module}.{n}' for n in page.defines if n.endswith(f'.{text}')
+            ]  # a method, spoken of where it is defined
         mine = [f for f in full if f == f'{page.module}.{text}']
         return (mine or full)[0] if mine or len(full) == 1 else None
 
@@ -101,34 +135,50 @@ class Links:
 
 IMAGES = {'.png', '.jpg', '.jpeg', '.gif', '.svg', '.webp'}
 
+
 def outside_code(text, change):
     "Apply `change` to the parts of `text` that are not fenced code."
-    parts = re.split(r'(^ *(?P<fence>`{3,}|~{3,}).*?^ *(?P=fence)[`~]* *$)', text, flags=re.M | re.S) # text, code, fence, text, ...
+    parts = re.split(
+        r'(^ *(?P<fence>`{3,}|~{3,}).*?^ *(?P=fence)[`~]* *$)', text, flags=re.M | re.S
+    )  # text, code, fence, text, ...
     return ''.join(change(p) if i % 3 == 0 else p for i, p in enumerate(parts) if i % 3 != 2)
 
 
 def markdown(text, page, links):
     "A notebook's markdown as the site's: links that lead, and names in code that link to what they name."
+
     def change(t):
         t = re.sub(r'(\]\()([^)\s]+)', lambda m: m[1] + links.target(m[2], page), t)
-        return re.sub(r'(\[[^\]]*\]\([^)]*\)|^#.*$|``[^`]+``)|(?<![`}])`([^`\n]+)`(?!`)', lambda m: m[0] if m[1] else mention(m[2]), t, flags=re.M)
+        return re.sub(
+            r'(\[[^\]]*\]\([^)]*\)|^#.*$|``[^`]+``)|(?<![`}])`([^`\n]+)`(?!`)',
+            lambda m: m[0] if m[1] else mention(m[2]),
+            t,
+            flags=re.M,
+        )
+
     def mention(name):
         full = links.name(name, page)
         return f'{{py:obj}}`{name} <{full}>`' if full else f'`{name}`'
+
     return outside_code(text, change)
 
 
 class Headings:
     "Levels without gaps: Sphinx refuses a third level under a first."
-    def __init__(self): self.level = 0
+
+    def __init__(self):
+        self.level = 0
+
     def __call__(self, text):
         def one(m):
             self.level = min(len(m[1]), self.level + 1)
-            return '#'*self.level + ' '
+            return '#' * self.level + ' '
+
         return outside_code(text, lambda t: re.sub(r'^(#{1,6}) +', one, t, flags=re.M))
 
 
 # ---- cells
+
 
 def new(kind, source, **more):
     cell = dict(cell_type=kind, metadata={}, source=source, **more)
@@ -140,14 +190,25 @@ def outputs(cell):
     kept = []
     for o in cell.get('outputs', []):
         data = {k: v if isinstance(v, dict) else ''.join(v) for k, v in o.get('data', {}).items()}
-        if o.get('name') == 'stderr' or list(data) == ['text/plain'] and re.match(r'<(Figure|Axes)\b', data['text/plain']): continue
+        if (
+            o.get('name') == 'stderr'
+            or list(data) == ['text/plain']
+            and re.match(r'<(Figure|Axes)\b', data['text/plain'])
+        ):
+            continue
         if PLOTLY in data:
-            chart = json.dumps({k: data[PLOTLY][k] for k in ('data', 'layout') if k in data[PLOTLY]}, separators=(',', ':')).replace('</', r'<\/')
+            chart = json.dumps(
+                {k: data[PLOTLY][k] for k in ('data', 'layout') if k in data[PLOTLY]}, separators=(',', ':')
+            ).replace('</', r'<\/')
             data = {'text/html': f'<div class="chart"><script type="application/json">{chart}</script></div>'}
-        elif WIDGET in data: # nothing drives it here; a bar of progress is nothing to read
-            if re.search(r'\d+%\|', data.get('text/plain', '')): continue
-            data = {k: v for k, v in data.items() if k in ('text/html', 'image/png')} or {'text/html': '<p class="live">Shown live in Jupyter.</p>'}
-        if 'text/html' in data: data['text/html'] = re.sub(r'<style scoped>.*?</style>\s*', '', data['text/html'], flags=re.S)
+        elif WIDGET in data:  # nothing drives it here; a bar of progress is nothing to read
+            if re.search(r'\d+%\|', data.get('text/plain', '')):
+                continue
+            data = {k: v for k, v in data.items() if k in ('text/html', 'image/png')} or {
+                'text/html': '<p class="live">Shown live in Jupyter.</p>'
+            }
+        if 'text/html' in data:
+            data['text/html'] = re.sub(r'<style scoped>.*?</style>\s*', '', data['text/html'], flags=re.S)
         kept.append(o | dict(data=data) if data else o)
     return kept
 
@@ -158,14 +219,20 @@ def exported(cell, page, links):
     file = page.module.replace('.', '/') + '.py'
     only_imports = all(re.match(r'(import|from|#|\s|\)|$)', line) for line in source.splitlines())
     yield from (new('markdown', objects(myst, page, links)) for _, myst in cell['objects'])
-    yield new('markdown', f'<details class="source"{"" if only_imports else " open"}><summary>{"Imports" if only_imports else file}</summary>\n\n```python\n{source}\n```\n\n</details>')
+    yield new(
+        'markdown',
+        '<details'
+        f' class="source"{"" if only_imports else " open"}><summary>{"Imports" if only_imports else file}</summary>\n\n```python\n{source}\n```\n\n</details>',
+    )
 
 
 def objects(myst, page, links):
     "A described object, its prose linked; the fences of the description are no code."
+
     def mention(m):
         full = links.name(m[1].replace(r'\|', '|'), page)
         return f'{{py:obj}}`{m[1]} <{full}>`' if full else m[0]
+
     lines = myst.split('\n')
     return '\n'.join(l if l.startswith(('```', ':')) else re.sub(r'(?<!`)`([^`]+)`(?!`)', mention, l) for l in lines)
 
@@ -174,8 +241,12 @@ def head(text, page):
     "The first cell of a page with the module it makes, and where the notebook is, after its quote."
     title, quote, rest = re.match(r'(# [^\n]+\n)(\s*(?:>[^\n]*\n)*)(.*)', text + '\n', re.S).groups()
     where, plain = page.path.relative_to(ROOT).as_posix(), re.sub(r'[`*_]', '', page.quote)
-    if page.module: title += f'\n```{{py:module}} {page.module}\n:synopsis: {plain}\n```\n'
-    made = f'<p class="made">{f"<code>{page.module}</code>, from the notebook" if page.module else "Notebook"} <a href="{GITHUB}/{where}">{where}</a></p>'
+    if page.module:
+        title += f'\n```{{py:module}} {page.module}\n:synopsis: {plain}\n```\n'
+    made = (
+        f'<p class="made">{f"<code>{page.module}</code>, from the notebook" if page.module else "Notebook"} <a'
+        f' href="{GITHUB}/{where}">{where}</a></p>'
+    )
     return '\n'.join((title, quote, made if page.section else '', '', rest))
 
 
@@ -184,54 +255,86 @@ def staged(page, links):
     headings, cells = Headings(), []
     for i, c in enumerate(page.cells):
         said = set(c['directives'])
-        if said & {'hide', 'default_exp'}: continue
+        if said & {'hide', 'default_exp'}:
+            continue
         if c['cell_type'] == 'markdown':
             text = headings(markdown(c['source'], page, links))
-            if i == 0: text = head(text, page)
+            if i == 0:
+                text = head(text, page)
             cells.append(new('markdown', text))
         elif c['cell_type'] == 'code':
             if c['exported']:
                 cells += exported(c, page, links)
-                if c.get('outputs'): cells.append(new('code', '', outputs=outputs(c)))
+                if c.get('outputs'):
+                    cells.append(new('code', '', outputs=outputs(c)))
                 continue
             source, out = DIRECTIVE.sub('', c['source']).strip(), outputs(c)
             tags = ['hide-input'] if 'code-fold' in said else []
-            if re.search(r'^#\|\s*echo:\s*false', c['source'], re.M): tags.append('remove-input')
-            if source or out: cells.append(new('code', source, outputs=out) | dict(metadata=dict(tags=tags)))
+            if re.search(r'^#\|\s*echo:\s*false', c['source'], re.M):
+                tags.append('remove-input')
+            if source or out:
+                cells.append(new('code', source, outputs=out) | dict(metadata=dict(tags=tags)))
     return cells
 
 
 # ---- navigation
 
+
 def toctree(entries, caption='', hidden=True, depth=1):
-    return '\n'.join(['```{toctree}', *([f':caption: {caption}'] if caption else []), *([':hidden:'] if hidden else []), f':maxdepth: {depth}', '', *entries, '```'])
+    return '\n'.join(
+        [
+            '```{toctree}',
+            *([f':caption: {caption}'] if caption else []),
+            *([':hidden:'] if hidden else []),
+            f':maxdepth: {depth}',
+            '',
+            *entries,
+            '```',
+        ]
+    )
 
 
 def listing(pages, here='.'):
-    return '\n'.join(f'- [{p.title}]({os.path.relpath(p.doc, here)}.ipynb)' + (f'\\\n  {p.quote}' if p.quote else '') for p in pages)
+    return '\n'.join(
+        f'- [{p.title}]({os.path.relpath(p.doc, here)}.ipynb)' + (f'\\\n  {p.quote}' if p.quote else '') for p in pages
+    )
 
 
 def floors(pages):
     "{document: (name, its pages)} of the reference."
     found = {}
     for p in pages:
-        if p.section == 'reference': found.setdefault(p.floor, []).append(p)
+        if p.section == 'reference':
+            found.setdefault(p.floor, []).append(p)
     named = {n: FLOORS[n] if n < len(FLOORS) else f'Floor {n}' for n in found}
     return {'reference/' + named[n].lower().replace(' ', '_'): (named[n], ps) for n, ps in sorted(found.items())}
 
 
 def contents(pages):
     "The sections of the landing page: what there is, and the navigation."
-    folders = {**FOLDERS, **{p.section: p.section.replace('_', ' ').capitalize() for p in pages if p.section not in FOLDERS and p.section}}
+    folders = {
+        **FOLDERS,
+        **{
+            p.section: p.section.replace('_', ' ').capitalize() for p in pages if p.section not in FOLDERS and p.section
+        },
+    }
     shown, trees = ['## Contents'], []
-    if others := [p.doc for p in pages if not p.section and p.doc != 'index']: trees.append(toctree(others))
+    if others := [p.doc for p in pages if not p.section and p.doc != 'index']:
+        trees.append(toctree(others))
     for folder, name in folders.items():
         mine = [p for p in pages if p.section == folder]
-        if not mine: continue
+        if not mine:
+            continue
         if folder == 'reference':
             groups = floors(pages)
-            shown.append(f'### {name}\n\n' + '\n'.join(f'- [{n}]({doc}.md): ' + ', '.join(f'[{p.title}]({p.doc}.ipynb)' for p in ps) for doc, (n, ps) in groups.items())
-                         + '\n- {ref}`All names <genindex>`, {ref}`all modules <modindex>`')
+            shown.append(
+                f'### {name}\n\n'
+                + '\n'.join(
+                    f'- [{n}]({doc}.md): ' + ', '.join(f'[{p.title}]({p.doc}.ipynb)' for p in ps)
+                    for doc, (n, ps) in groups.items()
+                )
+                + '\n- {ref}`All names <genindex>`, {ref}`all modules <modindex>`'
+            )
             trees.append(toctree(groups, name))
         else:
             shown.append(f'### {name}\n\n{listing(mine)}')
@@ -241,25 +344,38 @@ def contents(pages):
 
 # ---- writing
 
+
 def main(out=ROOT/'_docs/source'):
     out, pages = Path(out), read()
     links, files = Links(pages), {}
     for p in pages:
         cells = staged(p, links) + (contents(pages) if p.doc == 'index' else [])
-        kernel = dict(kernelspec=dict(name='python3', display_name='Python 3', language='python'), language_info=dict(name='python', pygments_lexer='ipython3'))
-        for i, c in enumerate(cells): c['id'] = f'c{i}'
-        files[f'{p.doc}.ipynb'] = json.dumps(dict(cells=cells, metadata=kernel, nbformat=4, nbformat_minor=5), ensure_ascii=False, indent=1).encode()
+        kernel = dict(
+            kernelspec=dict(name='python3', display_name='Python 3', language='python'),
+            language_info=dict(name='python', pygments_lexer='ipython3'),
+        )
+        for i, c in enumerate(cells):
+            c['id'] = f'c{i}'
+        files[f'{p.doc}.ipynb'] = json.dumps(
+            dict(cells=cells, metadata=kernel, nbformat=4, nbformat_minor=5), ensure_ascii=False, indent=1
+        ).encode()
     for doc, (name, mine) in floors(pages).items():
-        files[f'{doc}.md'] = f'# {name}\n\n{listing(mine, "reference")}\n\n{toctree([f"/{p.doc}" for p in mine])}\n'.encode()
+        files[f'{doc}.md'] = (
+            f'# {name}\n\n{listing(mine, "reference")}\n\n{toctree([f"/{p.doc}" for p in mine])}\n'.encode()
+        )
     for picture in NBS.rglob('*'):
-        if picture.suffix in IMAGES: files[picture.relative_to(NBS).as_posix()] = picture.read_bytes()
+        if picture.suffix in IMAGES:
+            files[picture.relative_to(NBS).as_posix()] = picture.read_bytes()
     files['notebooks.json'] = json.dumps({p.doc: p.path.relative_to(ROOT).as_posix() for p in pages}, indent=1).encode()
-    for old in [f for f in out.rglob('*') if f.is_file() and f.relative_to(out).as_posix() not in files]: old.unlink()
+    for old in [f for f in out.rglob('*') if f.is_file() and f.relative_to(out).as_posix() not in files]:
+        old.unlink()
     for name, text in files.items():
-        path = out/name
+        path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_bytes() != text: path.write_bytes(text)
+        if not path.exists() or path.read_bytes() != text:
+            path.write_bytes(text)
     print(f'{len(pages)} notebooks, {sum(len(p.defines) for p in pages)} objects')
 
 
-if __name__ == '__main__': main(*sys.argv[1:])
+if __name__ == '__main__':
+    main(*sys.argv[1:])

@@ -1,7 +1,10 @@
 "What the tests share: a small configuration, and commands run as a user runs them."
+
 import os
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # several processes share few cores here: waiting threads must not spin
+os.environ.setdefault(
+    'OMP_WAIT_POLICY', 'PASSIVE'
+)  # several processes share few cores here: waiting threads must not spin
 
 import socket, subprocess, sys
 from pathlib import Path
@@ -16,14 +19,37 @@ def small_config(folder, **sections):
     "Write a YAML that trains both stages from random weights in seconds, and return its path."
     shape = dict(d_model=32, n_heads=2, ff_dim=48)
     config = dict(
-        data=dict(data_path=str(ROOT/'data/us_daily'), lookback_window=40, predict_window=8, max_context=48, train_ratio=.7, val_ratio=.15,
-                  test_ratio=.15, window_stride=16),
-        training=dict(batch_size=16, epochs=1, samples_per_epoch=320, log_interval=5, num_workers=1, tokenizer_learning_rate=2e-3, predictor_learning_rate=2e-3),
-        model_paths=dict(exp_name='small', base_path='experiments'), experiment=dict(pre_trained=False), device=dict(use_cuda=False),
-        architecture=dict(tokenizer=shape | dict(n_enc_layers=2, n_dec_layers=2, s1_bits=6, s2_bits=6), predictor=shape | dict(n_layers=2, s1_bits=6, s2_bits=6)),
-        forecast=dict(origins=8, pictures=1, sample_count=4))
-    for k, v in sections.items(): config[k] = config.get(k, {}) | v
-    path = Path(folder)/'small.yaml'
+        data=dict(
+            data_path=str(ROOT / 'data/us_daily'),
+            lookback_window=40,
+            predict_window=8,
+            max_context=48,
+            train_ratio=0.7,
+            val_ratio=0.15,
+            test_ratio=0.15,
+            window_stride=16,
+        ),
+        training=dict(
+            batch_size=16,
+            epochs=1,
+            samples_per_epoch=320,
+            log_interval=5,
+            num_workers=1,
+            tokenizer_learning_rate=2e-3,
+            predictor_learning_rate=2e-3,
+        ),
+        model_paths=dict(exp_name='small', base_path='experiments'),
+        experiment=dict(pre_trained=False),
+        device=dict(use_cuda=False),
+        architecture=dict(
+            tokenizer=shape | dict(n_enc_layers=2, n_dec_layers=2, s1_bits=6, s2_bits=6),
+            predictor=shape | dict(n_layers=2, s1_bits=6, s2_bits=6),
+        ),
+        forecast=dict(origins=8, pictures=1, sample_count=4),
+    )
+    for k, v in sections.items():
+        config[k] = config.get(k, {}) | v
+    path = Path(folder) / 'small.yaml'
     path.write_text(yaml.safe_dump(config))
     return path
 
@@ -31,7 +57,9 @@ def small_config(folder, **sections):
 def run(*args, cwd=None, **env):
     "Run a command with this Python; its result, with stdout and stderr as text."
     args = [sys.executable, *map(str, args)]
-    return subprocess.run(args, cwd=cwd, env=os.environ | dict(PYTHONPATH=str(ROOT)) | env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        args, cwd=cwd, env=os.environ | dict(PYTHONPATH=str(ROOT)) | env, capture_output=True, text=True, timeout=300
+    )
 
 
 def free_port():

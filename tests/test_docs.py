@@ -1,4 +1,5 @@
 "The documentation site, built once by its one command, and looked at in a browser from file://."
+
 import os, re, subprocess, sys
 
 import pytest
@@ -7,7 +8,7 @@ from browser import artefacts, launch
 from conftest import ROOT
 
 pytest.importorskip('myst_nb', reason="pip install -e '.[docs]'")
-sys.path.insert(0, str(ROOT/'docs'))
+sys.path.insert(0, str(ROOT / 'docs'))
 from check import check
 from pagetext import Reader
 from stage import GITHUB, Links, markdown, read
@@ -16,15 +17,23 @@ from stage import GITHUB, Links, markdown, read
 @pytest.fixture(scope='module')
 def built():
     "The site's folder, and what building it said."
-    (ROOT/'_docs').mkdir(exist_ok=True)
-    with FileLock(ROOT/'_docs/.lock'): # of tests side by side one builds, and the others find it built
-        result = subprocess.run(['make', '-C', 'docs', 'html', f'PYTHON={sys.executable}'], cwd=ROOT, env=os.environ | dict(PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=600)
+    (ROOT / '_docs').mkdir(exist_ok=True)
+    with FileLock(ROOT / '_docs/.lock'):  # of tests side by side one builds, and the others find it built
+        result = subprocess.run(
+            ['make', '-C', 'docs', 'html', f'PYTHON={sys.executable}'],
+            cwd=ROOT,
+            env=os.environ | dict(PYTHONPATH=str(ROOT)),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
     assert result.returncode == 0, result.stdout + result.stderr
-    return ROOT/'_docs/html', result
+    return ROOT / '_docs/html', result
 
 
 @pytest.fixture(scope='module')
-def site(built): return built[0]
+def site(built):
+    return built[0]
 
 
 def test_no_warnings(built):
@@ -33,45 +42,77 @@ def test_no_warnings(built):
 
 
 def test_every_notebook_has_a_page_in_the_navigation(site):
-    home = Reader((site/'index.html').read_text(encoding='utf-8')).links
+    home = Reader((site / 'index.html').read_text(encoding='utf-8')).links
     for p in read():
-        html = (site/f'{p.doc}.html').read_text(encoding='utf-8')
+        html = (site / f'{p.doc}.html').read_text(encoding='utf-8')
         assert re.search(r'<h1>' + '.*?'.join(map(re.escape, re.findall(r'\w+', p.title)[:3])), html), p.doc
         assert p.doc == 'index' or f'{p.doc}.html' in home, f'{p.doc} is not in the navigation'
         assert not re.search(r'<span class="c1">#\s*\|', html), f'a directive is shown on {p.doc}'
 
 
 def test_parameters_are_tables(site):
-    html = (site/'forecast.html').read_text(encoding='utf-8')
-    for name, parameters in {'KronosPredictor': ['model', 'tokenizer', 'device'], 'KronosPredictor.predict_paths': ['df', 'pred_len', 'seed'], 'possible_bars': ['paths']}.items():
+    html = (site / 'forecast.html').read_text(encoding='utf-8')
+    for name, parameters in {
+        'KronosPredictor': ['model', 'tokenizer', 'device'],
+        'KronosPredictor.predict_paths': ['df', 'pred_len', 'seed'],
+        'enforce_ohlc': ['paths'],
+    }.items():
         part = html.split(f'id="kronos_nb.forecast.{name}"', 1)[1].split('</table>', 1)[0]
         assert '<table' in part and all(h in part for h in ('Parameter', 'Type', 'Details')), name
         assert all(f'<span class="pre">{p}</span>' in part for p in parameters), name
-    keys = (site/'config.html').read_text(encoding='utf-8').split('id="kronos_nb.config.DataConfig"', 1)[1].split('</table>', 1)[0]
+    keys = (
+        (site / 'config.html')
+        .read_text(encoding='utf-8')
+        .split('id="kronos_nb.config.DataConfig"', 1)[1]
+        .split('</table>', 1)[0]
+    )
     assert 'lookback_window' in keys and 'normalisation sees these alone' in keys and '512' in keys
-    shown = sum((site/f'{p.doc}.html').read_text(encoding='utf-8').count('<dt class="sig') for p in read() if p.module)
+    shown = sum(
+        (site / f'{p.doc}.html').read_text(encoding='utf-8').count('<dt class="sig') for p in read() if p.module
+    )
     assert shown >= len([n for p in read() for n in p.defines]) > 200
 
 
 def test_links_and_loads(site, tmp_path):
     assert check(site)[0] == []
-    (tmp_path/'bad.html').write_text('<a href="gone.html">x</a><a href="#nowhere">y</a><script src="https://cdn.example.org/a.js"></script><img src="no.png">', encoding='utf-8')
-    assert len(check(tmp_path)[0]) == 4 # it does find what it looks for
+    (tmp_path / 'bad.html').write_text(
+        '<a href="gone.html">x</a><a href="#nowhere">y</a><script src="https://cdn.example.org/a.js"></script><img'
+        ' src="no.png">',
+        encoding='utf-8',
+    )
+    assert len(check(tmp_path)[0]) == 4  # it does find what it looks for
 
 
 def test_where_links_lead():
     pages = read()
     links, at = Links(pages), {p.doc: p for p in pages}
     lead = lambda url, doc='index': links.target(url, at[doc])
-    assert lead('43_evaluate.ipynb#The-numbers') == lead(f'{GITHUB}/nbs/43_evaluate.ipynb#The-numbers') == 'evaluate.ipynb#the-numbers'
-    assert lead('../43_evaluate.ipynb', 'explanations/architecture') == '../evaluate.ipynb' and lead('../README.md', 'evaluate') == 'index.ipynb'
-    assert lead('../configs/quickstart.yaml') == f'{GITHUB}/configs/quickstart.yaml' and lead('images/forecast.png') == 'images/forecast.png'
+    assert (
+        lead('43_evaluate.ipynb#The-numbers')
+        == lead(f'{GITHUB}/nbs/43_evaluate.ipynb#The-numbers')
+        == 'evaluate.ipynb#the-numbers'
+    )
+    assert (
+        lead('../43_evaluate.ipynb', 'explanations/architecture') == '../evaluate.ipynb'
+        and lead('../README.md', 'evaluate') == 'index.ipynb'
+    )
+    assert (
+        lead('../configs/quickstart.yaml') == f'{GITHUB}/configs/quickstart.yaml'
+        and lead('images/forecast.png') == 'images/forecast.png'
+    )
     assert lead('https://arxiv.org/abs/2508.02739') == 'https://arxiv.org/abs/2508.02739'
-    text = markdown('`Forecast` and `nothing`\n```py\n`Forecast` # code\n```\n[`Forecast`](21_forecast.ipynb)', at['index'], links)
-    assert text == '{py:obj}`Forecast <kronos_nb.forecast.Forecast>` and `nothing`\n```py\n`Forecast` # code\n```\n[`Forecast`](forecast.ipynb)'
+    text = markdown(
+        '`Forecast` and `nothing`\n```py\n`Forecast` # code\n```\n[`Forecast`](21_forecast.ipynb)', at['index'], links
+    )
+    assert (
+        text
+        == '{py:obj}`Forecast <kronos_nb.forecast.Forecast>` and `nothing`\n```py\n`Forecast` #'
+        ' code\n```\n[`Forecast`](forecast.ipynb)'
+    )
 
 
 # ---- in a browser
+
 
 @pytest.fixture(scope='module')
 def browser():
@@ -86,16 +127,19 @@ def browser():
 def visit(browser, site):
     "Open pages; in the end nothing may have been asked of the network, and no script may have failed."
     contexts, asked, failed = [], [], []
+
     def open_page(doc, query='', width=1280, **kwargs):
         contexts.append(context := browser.new_context(viewport=dict(width=width, height=900), **kwargs))
         page = context.new_page()
-        page.set_default_timeout(90_000) # a busy machine is slow, not wrong
+        page.set_default_timeout(90_000)  # a busy machine is slow, not wrong
         page.on('request', lambda r: asked.append(r.url))
         page.on('pageerror', lambda e: failed.append(f'{doc}: {e}'))
         page.goto(f'{(site/doc).as_uri()}.html{query}')
         return page
+
     yield open_page
-    for c in contexts: c.close()
+    for c in contexts:
+        c.close()
     assert [u for u in asked if not u.startswith(('file:', 'data:', 'blob:'))] == []
     assert failed == []
 
@@ -104,8 +148,11 @@ def visit(browser, site):
 def test_search_from_a_file(visit, query, found):
     page = visit('search', f'?q={query}')
     page.wait_for_selector(f'ul.search li a[href^="{found}"]')
-    page.wait_for_function('q => [...document.querySelectorAll("p.context")].some((p) => p.textContent.toLowerCase().includes(q))', arg=query.lower())
-    page.screenshot(path=artefacts()/f'docs_search_{found}.png')
+    page.wait_for_function(
+        'q => [...document.querySelectorAll("p.context")].some((p) => p.textContent.toLowerCase().includes(q))',
+        arg=query.lower(),
+    )
+    page.screenshot(path=artefacts() / f'docs_search_{found}.png')
 
 
 def test_formulas_are_set(visit):
@@ -116,43 +163,51 @@ def test_formulas_are_set(visit):
 
 
 def test_a_chart_is_live(visit, site):
-    pages = [p.doc for p in read() if 'class="chart"' in (site/f'{p.doc}.html').read_text(encoding='utf-8')]
+    pages = [p.doc for p in read() if 'class="chart"' in (site / f'{p.doc}.html').read_text(encoding='utf-8')]
     assert pages, 'no notebook has an interactive chart'
     page = visit(pages[0])
     chart = page.locator('div.chart').first
     chart.scroll_into_view_if_needed()
     chart.locator('svg.main-svg').first.wait_for()
-    box, drawn = chart.bounding_box(), chart.evaluate("""c => {
+    box = chart.bounding_box()
+    drawn = chart.evaluate("""c => {
         const t = c._fullData[0], {xaxis: x, yaxis: y} = c._fullLayout, i = 5, v = (t.close || t.y)[i];
         return {x: x._offset + x.d2p(t.x[i]), y: y._offset + y.d2p(v), width: x._length, range: [...x.range]}}""")
     x, y = box['x'] + drawn['x'], box['y'] + drawn['y']
     page.mouse.move(x - 9, y - 9)
     page.mouse.move(x, y, steps=4)
-    page.wait_for_selector('div.chart .hoverlayer text') # it tells a bar's numbers
-    page.screenshot(path=artefacts()/'docs_chart.png')
+    page.wait_for_selector('div.chart .hoverlayer text')  # it tells a bar's numbers
+    page.screenshot(path=artefacts() / 'docs_chart.png')
     page.mouse.down()
-    page.mouse.move(x + drawn['width']/3, y, steps=5)
+    page.mouse.move(x + drawn['width'] / 3, y, steps=5)
     page.mouse.up()
-    page.wait_for_function('r => document.querySelector("div.chart")._fullLayout.xaxis.range[1] < r[1] - 1', arg=drawn['range']) # and zooms
-    assert 'plotly' not in (site/'quantizer.html').read_text(encoding='utf-8'), 'the script is loaded where no chart is'
+    page.wait_for_function(
+        'r => document.querySelector("div.chart")._fullLayout.xaxis.range[1] < r[1] - 1', arg=drawn['range']
+    )  # and zooms
+    assert 'plotly' not in (site / 'quantizer.html').read_text(
+        encoding='utf-8'
+    ), 'the script is loaded where no chart is'
 
 
-def brightness(page, where, what): # of a computed colour
+def brightness(page, where, what):  # of a computed colour
     r, g, b = map(int, re.findall(r'\d+', page.eval_on_selector(where, f'e => getComputedStyle(e).{what}'))[:3])
-    return (r + g + b)/3
+    return (r + g + b) / 3
 
 
 def test_dark_mode(visit):
     light, dark = (visit('samples', color_scheme=c) for c in ('light', 'dark'))
     for where in ('body', 'article div.highlight'):
-        assert brightness(light, where, 'backgroundColor') > 200 > 60 > brightness(dark, where, 'backgroundColor'), where
+        assert (
+            brightness(light, where, 'backgroundColor') > 200 > 60 > brightness(dark, where, 'backgroundColor')
+        ), where
     for where in ('article p', 'table.dataframe td', 'table.dataframe th', 'dt.sig .sig-paren'):
         assert brightness(light, where, 'color') < 130 < brightness(dark, where, 'color'), where
-    dark.screenshot(path=artefacts()/'docs_dark.png', full_page=True)
+    dark.screenshot(path=artefacts() / 'docs_dark.png', full_page=True)
     button = light.locator('.theme-toggle-content .theme-toggle')
     for _ in range(3):
         button.click()
-        if light.evaluate('document.body.dataset.theme') == 'dark': break
+        if light.evaluate('document.body.dataset.theme') == 'dark':
+            break
     assert brightness(light, 'body', 'backgroundColor') < 60
 
 
@@ -172,7 +227,8 @@ def test_every_page_fits_a_phone(visit, site):
     for path in sorted(site.rglob('*.html')):
         page.goto(path.as_uri(), wait_until='load')
         width = page.evaluate('Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)')
-        if width > 390: wide.append(f'{path.relative_to(site)}: {width} px')
-    page.goto((site/'index.html').as_uri())
-    page.screenshot(path=artefacts()/'docs_phone.png')
+        if width > 390:
+            wide.append(f'{path.relative_to(site)}: {width} px')
+    page.goto((site / 'index.html').as_uri())
+    page.screenshot(path=artefacts() / 'docs_phone.png')
     assert wide == []

@@ -1,4 +1,5 @@
 "Loading from and pushing to a hub: a local server that speaks the hub's routes, found through HF_ENDPOINT."
+
 import base64
 import hashlib
 import json
@@ -8,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from conftest import run
 
-from kronos_nb.model import KRONOS_SIZES, Kronos
+from kronos_nb.models.kronos import KRONOS_SIZES, Kronos
 
 COMMIT = 'a' * 40
 SMALL = KRONOS_SIZES['mini'] | dict(d_model=32, n_heads=2, ff_dim=48, n_layers=1)
@@ -16,51 +17,91 @@ SMALL = KRONOS_SIZES['mini'] | dict(d_model=32, n_heads=2, ff_dim=48, n_layers=1
 
 class Hub(BaseHTTPRequestHandler):
     "Serves `files` of any repository, and takes commits into `pushed`."
-    def log_message(self, *args): pass
+
+    def log_message(self, *args):
+        pass
 
     def answer(self, body, status=200, **headers):
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        for k, v in {'Content-Length': str(len(body)), 'Content-Type': 'application/json', **headers}.items(): self.send_header(k, v)
+        for k, v in {'Content-Length': str(len(body)), 'Content-Type': 'application/json', **headers}.items():
+            self.send_header(k, v)
         self.end_headers()
-        if self.command != 'HEAD': self.wfile.write(body)
+        if self.command != 'HEAD':
+            self.wfile.write(body)
 
     def do_GET(self):
         path, server = self.path.split('?')[0], self.server
         if '/resolve/' in path and (content := server.files.get(path.rsplit('/', 1)[-1])) is not None:
-            return self.answer(content, **{'ETag': f'"{hashlib.sha1(content).hexdigest()}"', 'X-Repo-Commit': COMMIT, 'Content-Type': 'application/octet-stream'})
-        if path.startswith('/api/models/') and '/resolve/' not in path: return self.answer(dict(id='user/mine', sha=COMMIT, siblings=[], private=False, tags=[]))
-        self.answer(dict(error='not found'), 404, **{'X-Error-Code': 'EntryNotFound' if '/resolve/' in path else 'RepoNotFound'})
+            return self.answer(
+                content,
+                **{
+                    'ETag': f'"{hashlib.sha1(content).hexdigest()}"',
+                    'X-Repo-Commit': COMMIT,
+                    'Content-Type': 'application/octet-stream',
+                },
+            )
+        if path.startswith('/api/models/') and '/resolve/' not in path:
+            return self.answer(dict(id='user/mine', sha=COMMIT, siblings=[], private=False, tags=[]))
+        self.answer(
+            dict(error='not found'), 404, **{'X-Error-Code': 'EntryNotFound' if '/resolve/' in path else 'RepoNotFound'}
+        )
 
     do_HEAD = do_GET
 
     def do_POST(self):
         path, body = self.path.split('?')[0], self.rfile.read(int(self.headers.get('Content-Length', 0)))
-        if path == '/api/repos/create': return self.answer(dict(url=f'http://{self.headers["Host"]}/user/mine', name='user/mine'))
-        if path == '/api/validate-yaml': return self.answer(dict(errors=[], warnings=[]))
-        if '/preupload/' in path: return self.answer(dict(files=[dict(path=f['path'], uploadMode='regular', shouldIgnore=False) for f in json.loads(body)['files']]))
+        if path == '/api/repos/create':
+            return self.answer(dict(url=f'http://{self.headers["Host"]}/user/mine', name='user/mine'))
+        if path == '/api/validate-yaml':
+            return self.answer(dict(errors=[], warnings=[]))
+        if '/preupload/' in path:
+            return self.answer(
+                dict(
+                    files=[
+                        dict(path=f['path'], uploadMode='regular', shouldIgnore=False)
+                        for f in json.loads(body)['files']
+                    ]
+                )
+            )
         if '/commit/' in path:
             for line in body.splitlines():
                 item = json.loads(line)
-                if item['key'] == 'file': self.server.pushed[item['value']['path']] = base64.b64decode(item['value']['content'])
-            return self.answer(dict(success=True, commitOid=COMMIT, commitUrl=f'http://{self.headers["Host"]}/user/mine/commit/{COMMIT}'))
+                if item['key'] == 'file':
+                    self.server.pushed[item['value']['path']] = base64.b64decode(item['value']['content'])
+            return self.answer(
+                dict(
+                    success=True, commitOid=COMMIT, commitUrl=f'http://{self.headers["Host"]}/user/mine/commit/{COMMIT}'
+                )
+            )
         self.answer(dict(error=f'no route {path}'), 404)
 
 
 @pytest.fixture
 def hub(tmp_path):
     server = ThreadingHTTPServer(('localhost', 0), Hub)
-    Kronos(**SMALL).save_pretrained(tmp_path/'local')
-    server.files = {f.name: f.read_bytes() for f in (tmp_path/'local').iterdir()}
+    Kronos(**SMALL).save_pretrained(tmp_path / 'local')
+    server.files = {f.name: f.read_bytes() for f in (tmp_path / 'local').iterdir()}
     server.pushed = {}
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server, dict(HF_ENDPOINT=f'http://localhost:{server.server_port}', HF_HOME=str(tmp_path/'cache'), HF_HUB_DISABLE_TELEMETRY='1', HF_HUB_DISABLE_XET='1', HF_TOKEN='hf_test')
+    yield server, dict(
+        HF_ENDPOINT=f'http://localhost:{server.server_port}',
+        HF_HOME=str(tmp_path / 'cache'),
+        HF_HUB_DISABLE_TELEMETRY='1',
+        HF_HUB_DISABLE_XET='1',
+        HF_TOKEN='hf_test',
+    )
     server.shutdown()
 
 
 def test_from_pretrained_takes_a_hub_id(hub):
     _, env = hub
-    result = run('-c', "from kronos_nb.model import Kronos; m = Kronos.from_pretrained('NeoQuasar/Kronos-test'); print(m.d_model, m.training)", **env)
+    result = run(
+        '-c',
+        "from kronos_nb.model import Kronos; m = Kronos.from_pretrained('NeoQuasar/Kronos-test'); print(m.d_model,"
+        " m.training)",
+        **env,
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ['32', 'False']
 
@@ -78,8 +119,10 @@ def test_push_to_hub_writes_what_it_loads(hub):
 def test_a_missing_model_is_a_sentence(hub):
     server, env = hub
     server.files = {}
-    code = ("from kronos_nb.model import Kronos; from kronos_nb.config import UserError\n"
-            "try: Kronos.from_pretrained('NeoQuasar/Kronos-none')\nexcept UserError as e: print(e)")
+    code = (
+        "from kronos_nb.model import Kronos; from kronos_nb.config import UserError\n"
+        "try: Kronos.from_pretrained('NeoQuasar/Kronos-none')\nexcept UserError as e: print(e)"
+    )
     for e in (env, env | dict(HF_ENDPOINT='http://localhost:9')):
         result = run('-c', code, **e)
         assert 'NeoQuasar/Kronos-none' in result.stdout and 'folder' in result.stdout, result.stdout + result.stderr
