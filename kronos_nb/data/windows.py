@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..config import DataConfig
-from ..cpu.jit import compiled_loop
+from ..jit import compiled_loop
 from ..errors import UserError
 from .klines import Klines
 from .tables import BAR_COLS, TIME_COLS
