@@ -10,25 +10,30 @@ import os, sys, time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fastcore.script import anno_parser
-
 # %% ../nbs/00_errors.ipynb #913e493a
 class UserError(Exception):
     "A mistake the user can mend, told in a sentence that names the file, row, key or value and says what to do."
 
-# %% ../nbs/00_errors.ipynb #c1ef7ebe
+# %% ../nbs/00_errors.ipynb #0598843c
 def command_parser(
     func  # the function whose parameters become flags
 ):  # an `argparse.ArgumentParser`
     "A parser for `func`'s flags in which hyphens and underscores are the same."
-    parser = anno_parser(func)
+    from fastcore.script import anno_parser
+
+    annotations = getattr(func, '__annotations__', {})
+    result = {k: annotations.pop(k) for k in ('return',) if k in annotations}
+    try:
+        parser = anno_parser(func)
+    finally:
+        annotations.update(result)
     for action in parser._actions:
         for flag in [s.replace('_', '-') for s in action.option_strings if '_' in s]:
             action.option_strings.append(flag)
             parser._option_string_actions[flag] = action
     return parser
 
-
+# %% ../nbs/00_errors.ipynb #c1ef7ebe
 def as_command(
     func  # a function with docments; its parameters become flags
 ):  # a function of `argv` (default `sys.argv[1:]`) for `console_scripts`
@@ -36,22 +41,22 @@ def as_command(
 
     def main(argv=None):
         args = vars(command_parser(func).parse_args(argv))
-        for k in ('pdb', 'xtra'):
+        for k in ('pdb', 'xtra'):  # fastcore's own flags
             args.pop(k, None)
-        speaks = os.environ.get('RANK', '0') == '0'  # one of several processes
+        first_process = os.environ.get('RANK', '0') == '0'
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, 'reconfigure'):
                 stream.reconfigure(errors='backslashreplace')  # a terminal that knows no Chinese
         try:
             result = func(**args)
         except UserError as e:
-            if not speaks:
-                time.sleep(3)  # if the first process made the same mistake, it speaks, and this one is ended meanwhile
+            if not first_process:
+                time.sleep(3)  # the first process made the same mistake, says so, and ends this one
             print(f'{func.__name__}: {e}', file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(130)
-        if speaks and result is not None:
+        if first_process and result is not None:
             print(result)
 
     main.__doc__ = func.__doc__
@@ -64,15 +69,15 @@ def atomic_write(
 ):  # yields the path to write to
     "Write to a temporary name, and rename to `path` when the block ends without an error."
     path = Path(path)
-    aside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        with open(aside, 'rb+') as f:
+        yield temporary
+        with open(temporary, 'rb+') as f:
             os.fsync(f.fileno())
-        os.replace(aside, path)
+        os.replace(temporary, path)
     except OSError as e:
         raise UserError(f'{path}: could not be written: {e.strerror or e}') from e
     finally:
         with suppress(OSError):
-            aside.unlink()
+            temporary.unlink()

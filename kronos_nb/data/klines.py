@@ -12,7 +12,7 @@ import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.csv, pyarrow.parquet
 
 from ..errors import UserError
-from .tables import BAR_COLS, PRICE_COLS, _Findings, _read_table, _stem, find_files, log
+from .tables import BAR_COLS, Findings, PRICE_COLS, file_stem, find_files, log, read_table
 from .timestamps import _join_clock, _parse_stamps
 
 # %% ../../nbs/05_data.klines.ipynb #6cd25c7a
@@ -78,7 +78,7 @@ def _check_shape(table, df, findings):
         findings.note(
             table.path,
             f'in {tiny.sum()} rows the high is below, or the low above, another price by a rounding (at most'
-            f' {excess[tiny].max():.1g} of the price), first at {table.at(np.flatnonzero(tiny)[0])}; left as they are',
+            f' {excess[tiny].max():.1g} of the price), first at {table.position(np.flatnonzero(tiny)[0])}; left as they are',
         )
     o, h, l, c = (df[k].to_numpy() for k in PRICE_COLS)
     for role, other, wrong in (
@@ -89,7 +89,7 @@ def _check_shape(table, df, findings):
         ('low', 'open', l > o),
     ):
         wrong, gross = wrong & gross, gross & ~wrong  # each row is told once
-        table.tell(
+        table.report(
             findings,
             wrong,
             role,
@@ -112,15 +112,15 @@ def _to_bars(table, ffill, findings):
         columns['timestamps'] = pc.binary_join_element_wise(
             *(pc.cast(columns[r], pa.string()) for r in ('timestamps', 'clock')), ' ', null_handling='replace'
         )
-    df = pd.DataFrame(dict(symbol=_stem(table.path), timestamps=stamps))
-    table.tell(findings, np.isnat(stamps), 'timestamps', 'is not a time stamp; write it like 2019-11-26 09:35:00')
+    df = pd.DataFrame(dict(symbol=file_stem(table.path), timestamps=stamps))
+    table.report(findings, np.isnat(stamps), 'timestamps', 'is not a time stamp; write it like 2019-11-26 09:35:00')
     if 'symbol' in columns:
         df['symbol'] = (
             pc.utf8_trim_whitespace(pc.fill_null(pc.cast(columns['symbol'], pa.string()), ''))
             .to_pandas()
             .astype(object)
         )
-        table.tell(findings, (df['symbol'] == '').to_numpy(), 'symbol', 'is empty; fill it or remove the row')
+        table.report(findings, (df['symbol'] == '').to_numpy(), 'symbol', 'is empty; fill it or remove the row')
     advice = '' if ffill else ', remove the row or repair with ffill'
     for c in BAR_COLS:
         if c not in columns:
@@ -129,22 +129,22 @@ def _to_bars(table, ffill, findings):
         df[c] = v
         if grouped:
             notes.append(f'column {table.names[c]}: {grouped} values with thousands separators, like 1,234.5')
-        table.tell(findings, text, c, 'is not a number; correct the cell')
+        table.report(findings, text, c, 'is not a number; correct the cell')
         if not ffill:
-            table.tell(findings, np.isnan(v) & ~text, c, 'is empty; fill it' + advice)
-            table.tell(findings, np.isinf(v), c, 'is infinite; correct it' + advice)
-        table.tell(
+            table.report(findings, np.isnan(v) & ~text, c, 'is empty; fill it' + advice)
+            table.report(findings, np.isinf(v), c, 'is infinite; correct it' + advice)
+        table.report(
             findings,
             np.isfinite(v) & (np.abs(v) > LARGEST),
             c,
             f'is beyond {LARGEST:g}, where float32 arithmetic ends; correct it or change the unit',
         )
         if c in PRICE_COLS:
-            table.tell(
+            table.report(
                 findings, np.isfinite(v) & (v <= 0), c, 'is not a price above zero; correct it or remove the row'
             )
         else:
-            table.tell(findings, np.isfinite(v) & (v < 0), c, 'is negative; correct it or remove the row')
+            table.report(findings, np.isfinite(v) & (v < 0), c, 'is negative; correct it or remove the row')
     _check_shape(table, df, findings)
     absent = [c for c in ('volume', 'amount') if c not in columns]
     if 'volume' in absent:
@@ -286,7 +286,7 @@ def _gather(data_path, repair, findings):
             continue
         for path in files:
             try:
-                table = _read_table(path, findings)
+                table = read_table(path, findings)
             except UserError as e:
                 findings.problems.append(str(e))
                 continue
@@ -303,7 +303,7 @@ def _gather(data_path, repair, findings):
 
 def _mend_all(raw, sources, repair, findings):
     return {
-        s: _mend(f, sources[s] + (f' (symbol {s})' if _stem(sources[s]) != s else ''), repair, findings)
+        s: _mend(f, sources[s] + (f' (symbol {s})' if file_stem(sources[s]) != s else ''), repair, findings)
         for s, f in raw.items()
     }
 
@@ -321,7 +321,7 @@ def load_klines(
     repair=()  # any of drop_duplicates, ffill
 ) -> Klines:  # checked; every mistake is a `UserError`
     "Read K-lines, check them, and say what was decided on the way."
-    repair, findings = _check_repair(repair), _Findings()
+    repair, findings = _check_repair(repair), Findings()
     raw, sources = _gather(data_path, repair, findings)
     frames, problems = _mend_all(raw, sources, repair, findings), findings.problems
     if problems:

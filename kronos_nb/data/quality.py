@@ -17,7 +17,7 @@ from ..config import DataConfig, explain_validation, load_config
 from ..errors import UserError, as_command
 from .klines import ROUNDING, _check_repair, _excess, _gather, _mend_all, bar_frequency
 from .sessions import SessionPattern, _DAY, _most_common
-from .tables import BAR_COLS, PRICE_COLS, _Findings
+from .tables import BAR_COLS, Findings, PRICE_COLS
 
 # %% ../../nbs/06_data.quality.ipynb #543cd43f
 def _describe(df):
@@ -170,7 +170,7 @@ def check_data(
         data = DataConfig(**base | given)
     except ValidationError as e:
         raise UserError(explain_validation(e)) from None
-    findings = _Findings()
+    findings = Findings()
     raw, sources = _gather(data.data_path, data.repair, findings)
     symbols = pd.DataFrame({s: _describe(f) for s, f in raw.items() if len(f)}).T.infer_objects()
     symbols.index.name = 'symbol'
