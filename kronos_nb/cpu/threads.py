@@ -7,99 +7,98 @@ __all__ = ['barrier', 'thread_range', 'parallel_region']
 
 # %% ../../nbs/11_cpu.threads.ipynb #65bfe4ab
 import ctypes
+import importlib
 
 import llvmlite.binding as llvm
-import torch
 from llvmlite import ir
 from numba import cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# %% ../../nbs/11_cpu.threads.ipynb #05754b11
-def _symbols(
-    library: ctypes.CDLL  # where to look, its dependencies included
-) -> dict[str, int]:  # name -> address
-    "The functions a team is made of."
-    try:
-        return {
-            name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-            for name in ('GOMP_parallel', 'GOMP_barrier', 'omp_get_thread_num', 'omp_get_num_threads')
-        }
-    except AttributeError:
-        return dict(
-            GOMP_parallel=ctypes.cast(_alone, ctypes.c_void_p).value,
-            GOMP_barrier=_wait.address,
-            omp_get_thread_num=_zero.address,
-            omp_get_num_threads=_one.address,
-        )
-
-
+# %% ../../nbs/11_cpu.threads.ipynb #91ebb50c
 @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-def _alone(work, data, threads, flags):
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(work)(data)
+def _run_alone(function, data, threads, flags):
+    "GOMP_parallel, with one thread."
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)(data)
 
 
 @cfunc('void()')
-def _wait():
+def _no_barrier():
+    "GOMP_barrier, with one thread."
     pass
 
 
 @cfunc('int32()')
-def _zero():
+def _thread_zero():
+    "omp_get_thread_num, with one thread."
     return 0
 
 
 @cfunc('int32()')
-def _one():
+def _one_thread():
+    "omp_get_num_threads, with one thread."
     return 1
 
+# %% ../../nbs/11_cpu.threads.ipynb #05754b11
+def _openmp_functions(
+    library: ctypes.CDLL  # where to look, its dependencies included
+) -> dict[str, int]:  # name -> address
+    "OpenMP's functions, or those for one thread."
+    names = ('GOMP_parallel', 'GOMP_barrier', 'omp_get_thread_num', 'omp_get_num_threads')
+    try:
+        return {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in names}
+    except AttributeError:
+        alone = ctypes.cast(_run_alone, ctypes.c_void_p).value
+        return dict(zip(names, (alone, _no_barrier.address, _thread_zero.address, _one_thread.address)))
 
-for name, address in _symbols(ctypes.CDLL(torch._C.__file__)).items():
-    llvm.add_symbol(f'kronos_{name}', address)
-barrier = types.ExternalFunction('kronos_GOMP_barrier', types.void())  # in compiled code: wait for the whole team
-_member, _members = (
-    types.ExternalFunction(f'kronos_{name}', types.int32()) for name in ('omp_get_thread_num', 'omp_get_num_threads')
-)
+# %% ../../nbs/11_cpu.threads.ipynb #10365c2e
+for _name, _address in _openmp_functions(ctypes.CDLL(importlib.import_module('torch._C').__file__)).items():
+    llvm.add_symbol(f'kronos_{_name}', _address)
 
-# %% ../../nbs/11_cpu.threads.ipynb #2278f8a8
+barrier = types.ExternalFunction('kronos_GOMP_barrier', types.void())  # in compiled code: wait for all threads
+_thread_num = types.ExternalFunction('kronos_omp_get_thread_num', types.int32())
+_num_threads = types.ExternalFunction('kronos_omp_get_num_threads', types.int32())
+
+# %% ../../nbs/11_cpu.threads.ipynb #f933577b
 @njit
 def thread_range(n):  # items -> a range
-    "This member's part of range(n)."
-    member, members = _member(), _members()
-    return range(n * member // members, n * (member + 1) // members)
+    "This thread's part of range(n)."
+    thread, threads = _thread_num(), _num_threads()
+    return range(n * thread // threads, n * (thread + 1) // threads)
+
+# %% ../../nbs/11_cpu.threads.ipynb #2278f8a8
+def _unpacking(context, builder, compiled, call, packed, args):
+    "A function (pointer to the tuple `packed`) -> nothing that calls `compiled` with the tuple's items."
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer])
+    function = ir.Function(builder.module, kind, f'{builder.function.name}.thread')
+    function.linkage = 'internal'
+    inside = ir.IRBuilder(function.append_basic_block())
+    here = inside.load(inside.bitcast(function.args[0], packed.type.as_pointer()))
+    items = cgutils.unpack_tuple(inside, here, len(args))
+    context.call_internal_no_propagate(inside, compiled.fndesc, call, items)
+    inside.ret_void()
+    return function
 
 
 @intrinsic
-# a compiled function that raises nothing (a member that leaves early is waited for at every barrier); the tuple of
+# a compiled function that raises nothing (a thread that leaves early is waited for at every barrier); the tuple of
 # its arguments -> nothing
 def parallel_region(context, work, args):
     "In compiled code: call work(*args) on as many threads as PyTorch uses here, and return when all are done."
 
     def build(context, builder, signature, values):
-        (work, args), (_, packed) = signature.args, values
+        work, args = signature.args
+        packed = values[1]
         call = work.get_call_type(context.typing_context, args.types, {})  # compiles it for these arguments
         compiled = work.dispatcher.overloads[tuple(call.args)]
         context.active_code_library.add_linking_library(compiled.library)
-        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        member = ir.FunctionType(ir.VoidType(), [pointer])
-        body = ir.Function(
-            builder.module, member, f'{builder.function.name}.member'
-        )  # what each runs: unpack the arguments, call
-        body.linkage = 'internal'
-        inside = ir.IRBuilder(body.append_basic_block())
-        items = cgutils.unpack_tuple(
-            inside, inside.load(inside.bitcast(body.args[0], packed.type.as_pointer())), len(args)
-        )
-        context.call_internal_no_propagate(inside, compiled.fndesc, call, items)
-        inside.ret_void()
-        start = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [member.as_pointer(), pointer, number, number]),
-            'kronos_GOMP_parallel',
-        )
-        builder.call(
-            start, [body, builder.bitcast(cgutils.alloca_once_value(builder, packed), pointer), number(0), number(0)]
-        )  # no number of threads: the usual one
+        function = _unpacking(context, builder, compiled, call, packed, args)
+        pointer, uint = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [function.type, pointer, uint, uint])
+        start = cgutils.get_or_insert_function(builder.module, kind, 'kronos_GOMP_parallel')
+        data = builder.bitcast(cgutils.alloca_once_value(builder, packed), pointer)
+        builder.call(start, [function, data, uint(0), uint(0)])  # 0 threads: the usual number
         return context.get_dummy_value()
 
     return types.void(work, args), build
