@@ -6,11 +6,13 @@
 __all__ = ['LEVELS', 'conformal_scores', 'Calibration', 'weights_digest', 'load_calibration']
 
 # %% ../../nbs/32_forecasting.calibration.ipynb #9a3b07fd
-import hashlib, json
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 
 from ..errors import UserError, atomic_write
 
@@ -24,71 +26,77 @@ def conformal_scores(
     levels: np.ndarray = LEVELS  # of central intervals
 ) -> np.ndarray:  # (levels, N, horizon, columns)
     "How far out the truth was, in multiples of each interval's half."
-    low, middle, high = (np.quantile(paths, q, axis=1) for q in ((1 - levels) / 2, 0.5, (1 + levels) / 2))
-    half = np.where(truth >= middle, high - middle, middle - low)
-    return np.abs(truth - middle) / np.maximum(half, 1e-9 * np.abs(middle) + 1e-30)
+    low, median, high = (np.quantile(paths, q, axis=1) for q in ((1 - levels) / 2, 0.5, (1 + levels) / 2))
+    half = np.where(truth >= median, high - median, median - low)
+    return np.abs(truth - median) / np.maximum(half, 1e-9 * np.abs(median) + 1e-30)
 
 # %% ../../nbs/32_forecasting.calibration.ipynb #1591de3e
 @dataclass
 class Calibration:
     "By how much to widen the intervals of a model."
 
-    levels: np.ndarray  # (L,) increasing
-    factors: np.ndarray  # (L, steps, columns)
+    levels: np.ndarray  # (L,) of central intervals, increasing
+    factors: np.ndarray  # (L, steps, columns) to multiply their halves with
     weights: str = ''  # digest of the model's weights, from `weights_digest`
     about: dict = field(default_factory=dict)  # how it was fitted: origins, paths, temperature, ...
 
     @classmethod
     def fit(cls,
             scores: np.ndarray,  # (L, N, steps, columns), from `conformal_scores`
-            levels: np.ndarray = LEVELS, weights: str = '', about: dict|None = None) -> 'Calibration':  # as the fields
+            levels: np.ndarray = LEVELS,  # (L,) that the scores belong to
+            weights: str = '',  # digest of the model's weights
+            about: dict|None = None  # how the scores were made
+    ) -> 'Calibration':
         "The conformal quantile of the scores at every level."
         n = scores.shape[1]
         ranks = np.minimum(np.ceil((n + 1) * levels), n).astype(int) - 1
-        return cls(levels, np.stack([np.sort(s, axis=0)[r] for s, r in zip(scores, ranks)]), weights, about or {})
+        factors = np.stack([np.sort(s, axis=0)[rank] for s, rank in zip(scores, ranks)])
+        return cls(levels, factors, weights, about or {})
 
-    def factor(self,
-               level: float,  # of a central interval, between 0 and 1
-               steps: int):  # of the forecast; beyond the last one fitted, its factor goes on
-        "(steps, columns) for a level between those fitted."
-        i = np.clip(np.searchsorted(self.levels, level), 1, len(self.levels) - 1)
-        w = np.clip((level - self.levels[i - 1]) / (self.levels[i] - self.levels[i - 1]), 0, 1)
-        at = np.minimum(np.arange(steps), self.factors.shape[1] - 1)
-        return ((1 - w) * self.factors[i - 1] + w * self.factors[i])[at]
-
-    def quantile(self,
-                 paths: np.ndarray,  # (..., paths, steps, columns)
-                 q: float):  # between 0 and 1
-        "A quantile of the paths, (..., steps, columns), moved away from or towards their median; never below zero where no path is."
-        middle, raw = np.median(paths, -3), np.quantile(paths, q, axis=-3)
-        out = middle + self.factor(abs(1 - 2 * q), paths.shape[-2]) * (raw - middle)
-        return np.where(paths.min(-3) >= 0, np.maximum(out, 0), out)
-
-    def save(self,
-             folder):  # of the model's weights
-        "Write `calibration.json` beside the weights."
-        with atomic_write(Path(folder) / 'calibration.json') as aside:
-            aside.write_text(
-                json.dumps(
-                    dict(
-                        levels=self.levels.tolist(),
-                        factors=np.round(self.factors, 6).tolist(),
-                        weights=self.weights,
-                        about=self.about,
-                    )
-                )
-            )
+# %% ../../nbs/32_forecasting.calibration.ipynb #ee0728e7
+@patch
+def factor(self: Calibration,
+           level: float,  # of a central interval, between 0 and 1
+           steps: int  # of the forecast
+) -> np.ndarray:  # (steps, columns)
+    "By how much to widen the interval of a level, step by step."
+    i = np.clip(np.searchsorted(self.levels, level), 1, len(self.levels) - 1)
+    w = np.clip((level - self.levels[i - 1]) / (self.levels[i] - self.levels[i - 1]), 0, 1)
+    step = np.minimum(np.arange(steps), self.factors.shape[1] - 1)
+    return ((1 - w) * self.factors[i - 1] + w * self.factors[i])[step]
 
 
+@patch
+def quantile(self: Calibration,
+             paths: np.ndarray,  # (..., paths, steps, columns)
+             q: float  # between 0 and 1
+) -> np.ndarray:  # (..., steps, columns); never below zero where no path is
+    "A quantile of the paths, moved away from or towards their median."
+    median = np.median(paths, -3)
+    raw = np.quantile(paths, q, axis=-3)
+    out = median + self.factor(abs(1 - 2 * q), paths.shape[-2]) * (raw - median)
+    return np.where(paths.min(-3) >= 0, np.maximum(out, 0), out)
+
+# %% ../../nbs/32_forecasting.calibration.ipynb #0d5cf08e
 def weights_digest(
-    folder  # with model.safetensors
-) -> str:
-    "SHA-256 of a model's weights."
+    folder: str|Path  # with model.safetensors
+) -> str:  # SHA-256, in hexadecimal
+    "What a model's weights are known by."
     return hashlib.sha256((Path(folder) / 'model.safetensors').read_bytes()).hexdigest()
 
 
+@patch
+def save(self: Calibration,
+         folder: str|Path):  # of the model's weights
+    "Write `calibration.json` beside the weights."
+    factors = np.round(self.factors, 6).tolist()
+    content = dict(levels=self.levels.tolist(), factors=factors, weights=self.weights, about=self.about)
+    with atomic_write(Path(folder) / 'calibration.json') as temporary:
+        temporary.write_text(json.dumps(content))
+
+
 def load_calibration(
-    folder  # of a model's weights
+    folder: str|Path  # of a model's weights
 ) -> Calibration|None:  # None if there is none, or it was fitted for other weights
     "The calibration that was saved with a model."
     path = Path(folder) / 'calibration.json'

@@ -6,7 +6,11 @@
 __all__ = ['HubModel', 'folder_aside', 'put_in_place', 'hidden_name', 'sync_files', 'sync_folder', 'save_model', 'start_model']
 
 # %% ../../nbs/22_models.hub.ipynb #013c3eb9
-import io, json, os, re, shutil
+import io
+import json
+import os
+import re
+import shutil
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
@@ -40,7 +44,7 @@ class HubModel(PyTorchModelHubMixin):
             raise UserError(f'{where}: not the weights of a {cls.__name__}: {_first_lines(e)}') from e
         return model.eval()
 
-# %% ../../nbs/22_models.hub.ipynb #82fa3aca
+# %% ../../nbs/22_models.hub.ipynb #cc965c6b
 def _check_folder(folder: Path, kind: str):
     "Name the file that a folder of weights lacks."
     for f in ('config.json', 'model.safetensors'):
@@ -62,9 +66,10 @@ def _fetch_config(hub_id: str, kwargs: dict):
 
 def _first_lines(e: Exception, n: int = 3) -> str:
     "The first lines of what an exception says, in one."
-    return '; '.join(l.strip() for l in str(e).strip().splitlines()[:n] if l.strip()) or type(e).__name__
+    lines = (line.strip() for line in str(e).strip().splitlines()[:n])
+    return '; '.join(line for line in lines if line) or type(e).__name__
 
-# %% ../../nbs/22_models.hub.ipynb #06e5c7bb
+# %% ../../nbs/22_models.hub.ipynb #eb5ddcbf
 @contextmanager
 def folder_aside(
     folder: Path  # the folder to appear, or to be replaced
@@ -99,7 +104,7 @@ def hidden_name(
     "The name beside a folder under which it is written or removed."
     return folder.with_name(f'.{folder.name}.{suffix}')
 
-# %% ../../nbs/22_models.hub.ipynb #82d03c4e
+# %% ../../nbs/22_models.hub.ipynb #180b54e2
 def sync_files(
     folder: Path  # whose files were written
 ):
@@ -121,7 +126,7 @@ def sync_folder(
         finally:
             os.close(fd)
 
-# %% ../../nbs/22_models.hub.ipynb #201306d1
+# %% ../../nbs/22_models.hub.ipynb #6e90078b
 def save_model(
     model: HubModel,  # the model, unwrapped
     folder: str|Path  # where `from_pretrained` shall find it
@@ -147,7 +152,7 @@ def _read_config(folder: Path) -> dict | None:
     except (OSError, ValueError):
         return None
 
-# %% ../../nbs/22_models.hub.ipynb #67d254c4
+# %% ../../nbs/22_models.hub.ipynb #45fbd8cb
 def start_model(
     cls: type[HubModel],  # KronosTokenizer or Kronos
     pretrained: bool,  # from pretrained weights?
