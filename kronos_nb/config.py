@@ -4,12 +4,16 @@
 
 # %% auto #0
 __all__ = ['PathList', 'Patterns', 'Trackers', 'Repair', 'SPLITS', 'PredictorSize', 'TokenizerSize', 'Section', 'DataConfig',
-           'TrainingConfig', 'ModelPathsConfig', 'ExperimentConfig', 'DeviceConfig', 'DistributedConfig',
-           'TokenizerArchitecture', 'PredictorArchitecture', 'ArchitectureConfig', 'ForecastConfig', 'FinetuneConfig',
-           'describe_config', 'explain_validation', 'load_config', 'save_config']
+           'ScheduleConfig', 'AdaptationConfig', 'TrainingConfig', 'ModelPathsConfig', 'ExperimentConfig',
+           'DeviceConfig', 'DistributedConfig', 'TokenizerArchitecture', 'PredictorArchitecture', 'ArchitectureConfig',
+           'ForecastConfig', 'FinetuneConfig', 'describe_config', 'explain_validation', 'check_section', 'check_repair',
+           'load_config', 'save_config']
 
 # %% ../nbs/01_config.ipynb #7d811396
-import copy, difflib, os, re
+import copy
+import difflib
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +29,7 @@ class Section(BaseModel):
 
 
 def _as_list(v):
+    "A single string or path as a list of one."
     return [v] if isinstance(v, (str, Path)) else v
 
 
@@ -35,7 +40,7 @@ Patterns = Annotated[list[str], BeforeValidator(_as_list)]  # names with wildcar
 Trackers = Annotated[
     list[Literal['tensorboard', 'wandb', 'comet_ml']], BeforeValidator(_as_list)
 ]  # as accelerate names them
-Repair = Annotated[list[Literal['drop_duplicates', 'ffill']], BeforeValidator(_as_list)]  # what `load_klines` may mend
+Repair = Annotated[list[Literal['drop_duplicates', 'ffill']], BeforeValidator(_as_list)]  # what `load_klines` may do
 
 # %% ../nbs/01_config.ipynb #48c50e0e
 SPLITS = ('train', 'val', 'test')  # from the oldest bars to the newest
@@ -61,6 +66,7 @@ class DataConfig(Section):
 
     @model_validator(mode='after')
     def _ratios(self):
+        "The splits are parts of a whole, and a forecast needs a history."
         total = self.train_ratio + self.val_ratio + self.test_ratio
         if total > 1 + 1e-9:
             raise ValueError(f'train_ratio + val_ratio + test_ratio is {total:.6g}, and must not exceed 1')
@@ -98,8 +104,8 @@ class DataConfig(Section):
         )
 
 # %% ../nbs/01_config.ipynb #0e989b5e
-class TrainingConfig(Section):
-    "How long, how fast, how reproducibly."
+class ScheduleConfig(Section):
+    "How long and how fast a stage trains, and what it keeps of it."
 
     epochs: int | None = Field(None, gt=0, description='sets both stages where they are not set themselves')
     tokenizer_epochs: int = Field(30, gt=0, description='epochs of stage 1')
@@ -112,9 +118,8 @@ class TrainingConfig(Section):
     num_workers: int = Field(
         6,
         ge=0,
-        description=(
-            '0 prepares batches in line, anything else in a background thread (one is enough: a batch is a gather)'
-        ),
+        description='0 prepares batches in line, anything else in a background thread (one is enough: a batch is a'
+        ' gather)',
     )
     seed: int = Field(100, ge=0, description='seed of weights, data order, dropout and sampling')
     tokenizer_learning_rate: float = Field(2e-4, gt=0, description='peak learning rate of stage 1')
@@ -128,32 +133,41 @@ class TrainingConfig(Section):
     save_every: int = Field(
         500,
         gt=0,
-        description=(
-            'optimiser steps between two checkpoints to resume from; one is also written after every epoch (new here)'
-        ),
+        description='optimiser steps between two checkpoints to resume from; one is also written after every epoch (new'
+        ' here)',
     )
     keep_checkpoints: int = Field(
         2,
         gt=0,
         description='how many of the newest checkpoints to keep; the best model is kept apart from them (new here)',
     )
+
+    @model_validator(mode='before')
+    @classmethod
+    def _epochs(cls, v):
+        "`epochs` stands for both stages, where they are not set themselves."
+        if isinstance(v, dict) and v.get('epochs') is not None:
+            v = {'tokenizer_epochs': v['epochs'], 'basemodel_epochs': v['epochs']} | v
+        return v
+
+# %% ../nbs/01_config.ipynb #f3b8639e
+class AdaptationConfig(ScheduleConfig):
+    "Which weights are trained."
+
     freeze_tokenizer: Patterns = Field(
         [],
         description='parameters of the tokenizer to leave as they are: names with wildcards, e.g. encoder.* (new here)',
     )
     freeze_predictor: Patterns = Field(
         [],
-        description=(
-            'parameters of the predictor to leave as they are, e.g. embedding.*, transformer.[0-3].* (new here)'
-        ),
+        description='parameters of the predictor to leave as they are, e.g. embedding.*, transformer.[0-3].* (new'
+        ' here)',
     )
     lora_rank: int | None = Field(
         None,
         gt=0,
-        description=(
-            'stage 2 trains low-rank adapters of this rank instead of the weights, merged when saved; needs the package'
-            ' peft; default: all weights (new here)'
-        ),
+        description='stage 2 trains low-rank adapters of this rank instead of the weights, merged when saved; needs the'
+        ' package peft; default: all weights (new here)',
     )
     lora_alpha: float | None = Field(
         None, gt=0, description='the adapters count alpha / rank times; default twice the rank (new here)'
@@ -162,6 +176,11 @@ class TrainingConfig(Section):
         ['q_proj', 'k_proj', 'v_proj', 'out_proj'],
         description='the linear layers that get adapters: ends of their names (new here)',
     )
+
+# %% ../nbs/01_config.ipynb #be61c620
+class TrainingConfig(AdaptationConfig):
+    "How long, how fast, how reproducibly."
+
     patience: int | None = Field(
         None,
         gt=0,
@@ -177,21 +196,12 @@ class TrainingConfig(Section):
     )
     compile: bool = Field(
         False,
-        description=(
-            'compile the trained model with torch.compile; a resumed run then agrees to rounding, not to the last bit'
-            ' (new here)'
-        ),
+        description='compile the trained model with torch.compile; a resumed run then agrees to rounding, not to the'
+        ' last bit (new here)',
     )
     teacher_forcing: bool = Field(
         False, description='stage 2 shows the s2 head the true s1 instead of a sampled one (new here)'
     )
-
-    @model_validator(mode='before')
-    @classmethod
-    def _epochs(cls, v):
-        if isinstance(v, dict) and v.get('epochs') is not None:
-            v = {'tokenizer_epochs': v['epochs'], 'basemodel_epochs': v['epochs']} | v
-        return v
 
 # %% ../nbs/01_config.ipynb #9b5a5ce5
 class ModelPathsConfig(Section):
@@ -211,6 +221,7 @@ class ModelPathsConfig(Section):
 
     @model_validator(mode='after')
     def _fill(self):
+        "Insert the experiment's name, and derive what was left empty."
         for k in type(self).model_fields:
             v = getattr(self, k)
             if isinstance(v, str) and k != 'exp_name':
@@ -262,9 +273,8 @@ class ExperimentConfig(Section):
     use_comet: bool = Field(False, description='log to Comet; needs the `comet_ml` package and its API key')
     trackers: Trackers = Field(
         [],
-        description=(
-            'also log to tensorboard, wandb or comet_ml, whichever are named; each needs its package (new here)'
-        ),
+        description='also log to tensorboard, wandb or comet_ml, whichever are named; each needs its package (new'
+        ' here)',
     )
     train_tokenizer: bool = Field(True, description='run stage 1')
     train_basemodel: bool = Field(True, description='run stage 2')
@@ -280,11 +290,12 @@ class ExperimentConfig(Section):
     @model_validator(mode='before')
     @classmethod
     def _pre_trained(cls, v):
+        "`pre_trained` stands for both models, where they are not set themselves."
         if isinstance(v, dict) and v.get('pre_trained') is not None:
             v = {'pre_trained_tokenizer': v['pre_trained'], 'pre_trained_predictor': v['pre_trained']} | v
         return v
 
-
+# %% ../nbs/01_config.ipynb #77642fe9
 class DeviceConfig(Section):
     "Which device, when there is one process."
 
@@ -301,6 +312,15 @@ class DistributedConfig(Section):
     backend: Literal['nccl', 'gloo'] = Field(
         'nccl', description='nccl for NVIDIA GPUs, gloo for CPUs; the environment variable DIST_BACKEND overrides it'
     )
+
+# %% ../nbs/01_config.ipynb #28f69ca8
+def _check_heads(shape):
+    "Rotary embedding turns pairs of numbers: every head must hold an even count of them."
+    if shape.d_model % (2 * shape.n_heads):
+        raise ValueError(
+            f'd_model = {shape.d_model} must be a multiple of 2 x n_heads = {2*shape.n_heads}: rotary embedding needs'
+            ' heads of even size'
+        )
 
 # %% ../nbs/01_config.ipynb #ea8dd1aa
 class TokenizerArchitecture(Section):
@@ -330,6 +350,7 @@ class TokenizerArchitecture(Section):
 
     @model_validator(mode='after')
     def _divides(self):
+        "Sizes that are cut into equal parts."
         _check_heads(self)
         if (self.s1_bits + self.s2_bits) % self.group_size:
             raise ValueError(
@@ -338,7 +359,7 @@ class TokenizerArchitecture(Section):
             )
         return self
 
-
+# %% ../nbs/01_config.ipynb #77f6770a
 class PredictorArchitecture(Section):
     "Constructor arguments of `Kronos`."
 
@@ -356,6 +377,7 @@ class PredictorArchitecture(Section):
 
     @model_validator(mode='after')
     def _divides(self):
+        "Sizes that are cut into equal parts."
         _check_heads(self)
         if self.d_model % 8:
             raise ValueError(
@@ -363,20 +385,12 @@ class PredictorArchitecture(Section):
             )
         return self
 
-
-def _check_heads(a):
-    if a.d_model % (2 * a.n_heads):
-        raise ValueError(
-            f'd_model = {a.d_model} must be a multiple of 2 x n_heads = {2*a.n_heads}: rotary embedding needs heads of'
-            ' even size'
-        )
-
 # %% ../nbs/01_config.ipynb #a9a079ca
 def _size_name(v):
+    "The size in a published name: small of NeoQuasar/Kronos-small; anything but a string as it is."
     if not isinstance(v, str):
         return v
-    name = v.lower().removeprefix('neoquasar/').removeprefix('kronos-').removeprefix('tokenizer-')
-    return name
+    return v.lower().removeprefix('neoquasar/').removeprefix('kronos-').removeprefix('tokenizer-')
 
 
 PredictorSize = Annotated[
@@ -397,6 +411,7 @@ class ArchitectureConfig(Section):
 
     @model_validator(mode='after')
     def _bits(self):
+        "Both models must cut a token the same way."
         t, p = self.tokenizer, self.predictor
         if t is None or p is None:
             return self
@@ -441,30 +456,22 @@ class FinetuneConfig(Section):
 
     @model_validator(mode='after')
     def _sources(self):
-        for stage, flag, train, path, shape in (
-            (
-                'tokenizer',
-                self.experiment.pre_trained_tokenizer,
-                self.experiment.train_tokenizer,
-                self.model_paths.pretrained_tokenizer,
-                self.architecture.tokenizer,
-            ),
-            (
-                'predictor',
-                self.experiment.pre_trained_predictor,
-                self.experiment.train_basemodel,
-                self.model_paths.pretrained_predictor,
-                self.architecture.predictor,
-            ),
+        "A stage that runs needs weights to start from, or a shape."
+        for stage, train in (
+            ('tokenizer', self.experiment.train_tokenizer),
+            ('predictor', self.experiment.train_basemodel),
         ):
             if not train:
                 continue
-            if flag and not path:
+            pretrained = getattr(self.experiment, f'pre_trained_{stage}')
+            path = getattr(self.model_paths, f'pretrained_{stage}')
+            shape = getattr(self.architecture, stage)
+            if pretrained and not path:
                 raise ValueError(
                     f'model_paths.pretrained_{stage} is empty, but experiment.pre_trained_{stage} is true: '
                     f'give a folder or a hub id, or set experiment.pre_trained_{stage} to false'
                 )
-            if not flag and not path and shape is None:
+            if not pretrained and not path and shape is None:
                 raise ValueError(
                     f'a {stage} from random weights needs a shape: give architecture.{stage}, or a folder with a'
                     f' config.json as model_paths.pretrained_{stage}'
@@ -487,56 +494,78 @@ def describe_config(
     return rows
 
 # %% ../nbs/01_config.ipynb #241062f0
-def _nearest(loc, model=FinetuneConfig):
-    "A hint for the unknown key at `loc`: the likeliest known one."
+def _hint(loc, model=FinetuneConfig):
+    "What to say of the unknown key at `loc`: the likeliest known one, or those that are known there."
     keys = [k for k, _, _ in describe_config(model)] + list(model.model_fields)
     section = '.'.join(loc[:-1])
-    here = [k for k in keys if k.rpartition('.')[0] == section]
-    by_name = {k.rpartition('.')[2]: k for k in keys}
-    near = lambda names, cutoff: [names[n] for n in difflib.get_close_matches(loc[-1], names, 1, cutoff)]
-    hit = near({k.rpartition('.')[2]: k for k in here}, 0.7) or near(by_name, 0.6)
-    return (
-        f'did you mean {hit[0]}?'
-        if hit
-        else f'known keys here: {", ".join(k.rpartition(".")[2] for k in here)}' if here else ''
-    )
+    last = lambda k: k.rpartition('.')[2]  # noqa: E731
+    here = {last(k): k for k in keys if k.rpartition('.')[0] == section}
+    anywhere = {last(k): k for k in keys}
+    for names, cutoff in ((here, 0.7), (anywhere, 0.6)):
+        near = difflib.get_close_matches(loc[-1], names, 1, cutoff)
+        if near:
+            return f'did you mean {names[near[0]]}?'
+    return f'known keys here: {", ".join(here)}' if here else ''
 
 
+_BRANCHES = r'literal\[.*\]|function-.*|TokenizerArchitecture|PredictorArchitecture'  # pydantic's names for them
+
+
+def _is_other_branch(e):
+    "Of a key that takes a name or numbers, is this the complaint about the one that was not meant?"
+    if e['type'] == 'literal_error':
+        return isinstance(e['input'], dict)
+    return e['type'] == 'model_type' and isinstance(e['input'], str)
+
+
+def _sentence(e):
+    "One of pydantic's errors in terms of key, value and rule."
+    loc = [str(p) for p in e['loc'] if not re.fullmatch(_BRANCHES, str(p))]
+    key = '.'.join(loc)
+    if e['type'] == 'extra_forbidden':
+        return f'unknown key {key}; {_hint(loc)}'
+    if e['type'] == 'missing':
+        return f'{key} is missing, and required'
+    if e['type'] == 'value_error':
+        return (f'{key}: ' if key else '') + str(e['ctx']['error'])
+    rule = e['msg'][0].lower() + e['msg'][1:]
+    return f'{key} is {e["input"]!r}: {rule}'
+
+# %% ../nbs/01_config.ipynb #334c7cfa
 def explain_validation(
     error,  # pydantic's report
     source: str = ''  # what to call the place the values came from, e.g. the YAML's path
 ) -> str:  # one line per mistake
     "Tell a `ValidationError` in terms of keys, values and rules."
-    lines = []
-    for e in error.errors():
-        if (
-            e['type'] == 'literal_error'
-            and isinstance(e['input'], dict)
-            or e['type'] == 'model_type'
-            and isinstance(e['input'], str)
-        ):
-            continue  # the branch of a name-or-numbers key that was not meant
-        loc = [
-            str(p)
-            for p in e['loc']
-            if not re.fullmatch(r'literal\[.*\]|function-.*|TokenizerArchitecture|PredictorArchitecture', str(p))
-        ]  # names of branches
-        key, value = '.'.join(loc), e['input']
-        if e['type'] == 'extra_forbidden':
-            line = f'unknown key {key}; {_nearest(loc)}'
-        elif e['type'] == 'missing':
-            line = f'{key} is missing, and required'
-        elif e['type'] == 'value_error':
-            line = (f'{key}: ' if key else '') + str(e['ctx']['error'])
-        else:
-            rule = e['msg'][0].lower() + e['msg'][1:]
-            line = f'{key} is {value!r}: {rule}'
-        if line not in lines:
-            lines.append(line)
-    return '\n'.join(f'{source}: {l}' if source else l for l in lines)
+    lines = dict.fromkeys(_sentence(e) for e in error.errors() if not _is_other_branch(e))  # each once, in order
+    return '\n'.join(f'{source}: {line}' if source else line for line in lines)
+
+
+def check_section(
+    section: type,  # `FinetuneConfig` or one of its sections
+    values: dict,  # key -> value
+    source: str = ''  # what to call the place the values came from
+) -> Section:  # an instance of `section`
+    "A section of the configuration; every mistake is a `UserError`."
+    try:
+        return section(**values)
+    except ValidationError as e:
+        raise UserError(explain_validation(e, source)) from None
+
+
+def check_repair(
+    repair  # None, a name or a list of names
+) -> list[str]:  # of repairs there are
+    "The repairs as a list; one that does not exist is refused."
+    repair = [repair] if isinstance(repair, str) else list(repair or ())
+    for r in repair:
+        if r not in ('drop_duplicates', 'ffill'):
+            raise UserError(f'repair {r!r} is unknown: the repairs are drop_duplicates and ffill')
+    return repair
 
 # %% ../nbs/01_config.ipynb #db8ff97a
 def _read_yaml(path):
+    "A YAML file as sections: name -> key -> value; keys without a value are left out."
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path}: no such configuration file')
@@ -544,11 +573,8 @@ def _read_yaml(path):
         raw = yaml.safe_load(path.read_text(encoding='utf-8'))
     except yaml.YAMLError as e:
         mark = getattr(e, 'problem_mark', None)
-        raise UserError(
-            f'{path}: not valid YAML'
-            + (f' at line {mark.line+1}, column {mark.column+1}' if mark else '')
-            + f': {getattr(e, "problem", e)}'
-        ) from None
+        where = f' at line {mark.line+1}, column {mark.column+1}' if mark else ''
+        raise UserError(f'{path}: not valid YAML{where}: {getattr(e, "problem", e)}') from None
     except UnicodeDecodeError:
         raise UserError(f'{path}: not a text file in UTF-8') from None
     if not isinstance(raw, dict):
@@ -561,7 +587,7 @@ def _read_yaml(path):
             raise UserError(f'{path}: {k} must be a section with keys below it, not {v!r}')
     return {str(k): {str(kk): vv for kk, vv in (v or {}).items() if vv is not None} for k, v in raw.items()}
 
-
+# %% ../nbs/01_config.ipynb #6a546ebe
 def _override(overrides):
     "`section.key=value` strings as nested sections, values read as YAML."
     raw = {}
@@ -583,8 +609,8 @@ def _override(overrides):
     return raw
 
 # %% ../nbs/01_config.ipynb #4c761bae
-_folders = ('base_path', 'base_save_path')
-_models = ('pretrained_tokenizer', 'pretrained_predictor', 'finetuned_tokenizer')
+_FOLDERS = ('base_path', 'base_save_path')
+_MODELS = ('pretrained_tokenizer', 'pretrained_predictor', 'finetuned_tokenizer')
 
 
 def _resolve(value, folder, hub=False):
@@ -600,21 +626,23 @@ def _resolve(value, folder, hub=False):
 
 
 def _resolve_paths(raw, folder):
+    "A copy of the sections in which relative paths count from `folder`."
     raw = copy.deepcopy(raw)
     if isinstance(d := raw.get('data'), dict) and 'data_path' in d:
         d['data_path'] = _resolve(d['data_path'], folder)
     if isinstance(m := raw.get('model_paths'), dict):
-        for k in (*_folders, *_models):
+        for k in (*_FOLDERS, *_MODELS):
             if k in m:
-                m[k] = _resolve(m[k], folder, hub=k in _models)
+                m[k] = _resolve(m[k], folder, hub=k in _MODELS)
     return raw
 
 
 def _merge(a, b):
-    "`b` laid over `a`, section by section; an override of null gives the default back."
+    "`a` with the values of `b` instead of its own, section by section; a value of null gives the default back."
     if not (isinstance(a, dict) and isinstance(b, dict)):
         return b
-    return {k: v for k in {**a, **b} if (v := _merge(a.get(k), b[k]) if k in b else a[k]) is not None}
+    merged = {k: _merge(a.get(k), b[k]) if k in b else a[k] for k in {**a, **b}}
+    return {k: v for k, v in merged.items() if v is not None}
 
 # %% ../nbs/01_config.ipynb #7f9cb49f
 def load_config(
@@ -630,18 +658,12 @@ def load_config(
         config = config.model_dump()
     is_file = not isinstance(config, dict)
     raw = _read_yaml(config) if is_file else copy.deepcopy(config)
-    folder, cwd = (Path(config).resolve().parent if is_file else Path.cwd()), Path.cwd()
-    raw = _resolve_paths(raw, folder)
-    over = _resolve_paths(_override(overrides), cwd)
-    raw = _merge(raw, over)
-    if 'data' not in raw:
-        raw['data'] = {}
+    folder = Path(config).resolve().parent if is_file else Path.cwd()
+    raw = _merge(_resolve_paths(raw, folder), _resolve_paths(_override(overrides), Path.cwd()))
+    raw.setdefault('data', {})
     if isinstance(raw.get('model_paths', {}), dict):
         raw['model_paths'] = {'base_path': str(folder / 'experiments')} | raw.get('model_paths', {})
-    try:
-        return FinetuneConfig(**raw)
-    except ValidationError as e:
-        raise UserError(explain_validation(e, str(config) if is_file else '')) from None
+    return check_section(FinetuneConfig, raw, str(config) if is_file else '')
 
 # %% ../nbs/01_config.ipynb #3c76ae13
 def save_config(
@@ -649,8 +671,8 @@ def save_config(
     path  # the YAML file to write
 ):
     "Write `config` with every default spelled out; `load_config` reads it back unchanged."
-    with atomic_write(path) as aside:
-        aside.write_text(
+    with atomic_write(path) as temporary:
+        temporary.write_text(
             '# The configuration as it was used, every default spelled out.\n'
             + yaml.safe_dump(config.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True),
             encoding='utf-8',

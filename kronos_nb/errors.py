@@ -6,7 +6,9 @@
 __all__ = ['UserError', 'command_parser', 'as_command', 'atomic_write']
 
 # %% ../nbs/00_errors.ipynb #d804882f
-import os, sys, time
+import os
+import sys
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 

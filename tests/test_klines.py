@@ -1,17 +1,24 @@
-"Reading, checking and continuing K-lines: what can be read without doubt is read, all else is refused with file, row and column."
+"Reading, checking and continuing K-lines: what can be read without doubt is read, all else is refused with its place."
 
-import gzip, logging, os, subprocess, sys, time
+import gzip
+import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np, pandas as pd, pytest
-from hypothesis import HealthCheck, assume, given, settings, strategies as st
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
-from kronos_nb.errors import UserError
+from kronos_nb.check_data import check_data, main
 from kronos_nb.data.klines import bar_frequency, complete_bars, load_klines
-from kronos_nb.data.quality import check_data, main
 from kronos_nb.data.sessions import future_timestamps
 from kronos_nb.data.tables import BAR_COLS, PRICE_COLS, TIME_COLS, match_columns
 from kronos_nb.data.timestamps import read_timestamps, time_features
+from kronos_nb.errors import UserError
 
 US_DAILY = Path(__file__).parent.parent / 'data' / 'us_daily'
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -86,7 +93,7 @@ def test_encodings(tmp_path, encoding, sep):
 @pytest.mark.parametrize('newline', ['\n', '\r\n', '\r'])
 def test_newlines_blank_lines_and_spaces(tmp_path, newline):
     lines = days().to_csv(index=False).splitlines()
-    lines = ['', lines[0].replace(',', ' , ').title(), *(l.replace(',', ' ,') for l in lines[1:]), '', ',,,,,,']
+    lines = ['', lines[0].replace(',', ' , ').title(), *(line.replace(',', ' ,') for line in lines[1:]), '', ',,,,,,']
     (tmp_path / 'a.csv').write_bytes(newline.join(lines).encode())
     loaded = load_klines(tmp_path / 'a.csv')
     same(only(loaded), days())
@@ -540,24 +547,17 @@ def test_check_against_a_yaml(tmp_path, monkeypatch, capsys):
     assert 'Traceback' not in capsys.readouterr().err
 
 
-def test_module_as_a_command(tmp_path):
+@pytest.mark.parametrize('module', ['kronos_nb.check_data', 'kronos_nb.klines'])
+def test_module_as_a_command(tmp_path, module):
     (tmp_path / 'a.csv').write_text(broken(4, close='x'))
     done = subprocess.run(
-        [sys.executable, '-m', 'kronos_nb.klines', 'a.csv'],
+        [sys.executable, '-m', module, 'a.csv'],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         env=os.environ | {'PYTHONPATH': str(Path(__file__).parent.parent)},
     )
     assert done.returncode == 2 and 'line 4, column close' in done.stderr and 'Traceback' not in done.stderr
-
-
-@pytest.mark.parametrize('n', [100_000])
-def test_speed(tmp_path, n):
-    walk(pd.date_range('2020-01-01', periods=n, freq='5min')).to_csv(tmp_path / 'a.csv', index=False)
-    t = time.perf_counter()
-    load_klines(tmp_path / 'a.csv')
-    assert time.perf_counter() - t < 4  # about 0.3 s on a quiet machine
 
 
 # ---- the future

@@ -7,12 +7,21 @@ __all__ = ['log', 'PRICE_COLS', 'BAR_COLS', 'TIME_COLS', 'ALIASES', 'LAST_RESORT
            'file_stem', 'Findings', 'Table', 'read_table']
 
 # %% ../../nbs/02_data.tables.ipynb #c8ef4edb
-import csv, glob, gzip, logging, os, re, zlib
+import csv
+import glob
+import gzip
+import logging
+import os
+import re
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa, pyarrow.compute as pc, pyarrow.csv, pyarrow.parquet
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
 
 from ..errors import UserError
 
@@ -50,7 +59,7 @@ def _plain(name):
     "A column's name in lower case, without punctuation and without units in brackets."
     return re.sub(r'[\W_]+', '', re.sub(r'[(（\[].*?[)）\]]', '', str(name)).lower())
 
-# %% ../../nbs/02_data.tables.ipynb #af3fd075
+# %% ../../nbs/02_data.tables.ipynb #958a2ca6
 def _candidates(role, names, plain):
     "Positions of the columns that may be `role`: tiers of them, the likeliest first."
     return (
@@ -77,7 +86,7 @@ def _match_role(role, names, plain, path, notes):
         notes.append(f'column {names[best[0]]} is taken as {role}, not {", ".join(rivals)}')
     return best[0]
 
-# %% ../../nbs/02_data.tables.ipynb #5dd7fa20
+# %% ../../nbs/02_data.tables.ipynb #45d3f881
 def _choose_time(found):
     "Settle in place which column holds the time: a full stamp, else a date (with its clock), else a clock alone."
     if 'timestamps' in found:
@@ -166,7 +175,7 @@ def file_stem(
     "A file's name without its ending: 09988.HK of 09988.HK.csv.gz."
     return re.sub(r'(\.csv|\.tsv|\.txt)?(\.gz)?$|\.parquet$|\.pq$', '', Path(path).name, flags=re.I)
 
-# %% ../../nbs/02_data.tables.ipynb #d2a9116e
+# %% ../../nbs/02_data.tables.ipynb #70e8eee2
 @dataclass
 class Findings:
     "What was decided on the way, and what is wrong."
@@ -184,8 +193,8 @@ class Findings:
     @property
     def notes(self) -> list[str]:  # one line each
         "Every note once, with the first file it holds for and how many more there are."
-        more = lambda files: f' and {len(files) - 1} more' if len(files) > 1 else ''
-        return [f'{files[0]}{more(files)}: {note}' for note, files in self.places.items()]
+        others = {n: f' and {len(files) - 1} more' if len(files) > 1 else '' for n, files in self.places.items()}
+        return [f'{files[0]}{others[n]}: {n}' for n, files in self.places.items()]
 
 # %% ../../nbs/02_data.tables.ipynb #00eedfd9
 @dataclass
@@ -260,7 +269,7 @@ def _read_utf8(path, findings):
         f'{path}: wrong encoding: this is not a text file in UTF-8, UTF-16 or GB18030; save it as "CSV UTF-8"'
     )
 
-# %% ../../nbs/02_data.tables.ipynb #4937e055
+# %% ../../nbs/02_data.tables.ipynb #133506c8
 def _split_header(path, text):
     "Header of a CSV: column names, separator, number of lines above and bytes below it."
     head = re.match(rb'(?:[ \t]*[\r\n]+)*([^\r\n]*[^\s][^\r\n]*)(\r\n|\r|\n|$)', text)
@@ -271,7 +280,7 @@ def _split_header(path, text):
     names = [n.strip().strip('\ufeff') for n in next(csv.reader([header], delimiter=sep))]
     return names, sep, above, text[head.end() :]
 
-# %% ../../nbs/02_data.tables.ipynb #c21655c6
+# %% ../../nbs/02_data.tables.ipynb #4f4089da
 def _parse_csv(path, body, sep, n_columns, wanted):
     "Arrow's table of the columns `wanted` as text, and the rows of the wrong length: position -> row."
     broken = {}
@@ -326,7 +335,7 @@ def _read_csv(path, findings):
     names, sep, above, body = _split_header(path, _read_utf8(path, findings))
     found, notes = match_columns(names, path)
     findings.note(path, *notes)
-    lines = np.array([i for i, l in enumerate(body.splitlines(), above + 2) if l], dtype=int)
+    lines = np.array([i for i, line in enumerate(body.splitlines(), above + 2) if line], dtype=int)
     if not len(lines):
         raise UserError(f'{path}: there is a header and no row below it')
     table, broken = _parse_csv(path, body, sep, len(names), found.values())
@@ -339,8 +348,9 @@ def _read_csv(path, findings):
     _report_broken(path, broken, lines, findings)
     table, lines = _drop_blank_rows(path, table, np.delete(lines, list(broken)), findings)
     if not len(table):
-        rule = f'no row has the {len(names)} fields of the header' if broken else 'there is a header and no row below it'
-        raise UserError(f'{path}: {rule}')
+        if broken:
+            raise UserError(f'{path}: no row has the {len(names)} fields of the header')
+        raise UserError(f'{path}: there is a header and no row below it')
     columns = {r: table[str(i)].combine_chunks() for r, i in found.items()}
     comma = sep == ';' and _has_decimal_comma([columns[c] for c in PRICE_COLS])
     if comma:
