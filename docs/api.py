@@ -1,4 +1,5 @@
-"What an exported cell defines, as Sphinx objects with tables of parameters. It is read from the source: nothing is imported, nothing runs."
+"""What an exported cell defines, as Sphinx objects with tables of parameters. It is read from the source: nothing is
+imported, nothing runs."""
 
 import ast
 import re
@@ -35,7 +36,10 @@ def table(rows):
         return '*Returns* ' + ': '.join(filter(None, (rows[0][1], rows[0][3])))
     heads = 'Parameter', 'Type', 'Default', 'Details'
     keep = [i for i in range(4) if i == 0 or any(r[i] for r in rows)]
-    line = lambda r: '| ' + ' | '.join(re.sub(r'(?<!\\)\|', r'\|', r[i]) for i in keep) + ' |'
+
+    def line(row):
+        return '| ' + ' | '.join(re.sub(r'(?<!\\)\|', r'\|', row[i]) for i in keep) + ' |'
+
     return '\n'.join([line(heads), '|' + '---|' * len(keep), *map(line, rows)]) if rows else ''
 
 
@@ -100,7 +104,7 @@ def parameter(arg, name, default):
 
 
 def parameter_rows(fn, source, comments, bound):
-    "The table of a function: its docments, the comments beside the parameters. Parameters that share a line share a row."
+    "The table of a function: its docments, the comments beside parameters. Parameters that share a line share a row."
     args = arguments(fn, bound)
     lines, last = {a.lineno for a, *_ in args}, end_of_head(fn, source)
     result_at = fn.returns.lineno if fn.returns else last

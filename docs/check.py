@@ -1,5 +1,5 @@
-"""Check a built site, offline: every link, anchor and picture inside it is there, no page loads anything from elsewhere, and links to this repository's
-own files name files that exist."""
+"""Check a built site, offline: every link, anchor and picture inside it is there, no page loads anything from
+elsewhere, and links to this repository's own files name files that exist."""
 
 import re
 import sys

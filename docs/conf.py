@@ -1,4 +1,5 @@
-"The site's configuration. Sources are staged by `stage.py`; everything a page loads lies beside it, so the site works from `file://`."
+"""The site's configuration. Sources are staged by `stage.py`; everything a page loads lies beside it, so the site works
+from `file://`."""
 
 import importlib.util
 import json
@@ -77,7 +78,8 @@ class SearchBoth(SearchEnglish):
     js_splitter_code = '''
 var splitQuery = (query) => (query.match(/[\\u3400-\\u9fff]+|[\\p{Letter}\\p{Number}_]+/gu) || []).flatMap((run) =>
   (run.match(/[\\u3400-\\u9fff]+|[^\\u3400-\\u9fff]+/g)).flatMap((w) =>
-    /[\\u3400-\\u9fff]/.test(w) && w.length > 2 ? Array.from({length: w.length - 1}, (_, i) => w.slice(i, i + 2)) : [w]));
+    /[\\u3400-\\u9fff]/.test(w) && w.length > 2 ? Array.from({length: w.length - 1}, (_, i) => w.slice(i, i + 2))
+      : [w]));
 '''
 
     def split(self, text):
@@ -115,7 +117,10 @@ def libraries(app):
     "Bring the scripts that come with Python packages."
     static = Path(app.outdir) / '_static'
     static.mkdir(parents=True, exist_ok=True)
-    found = lambda package: Path(importlib.util.find_spec(package).origin).parent
+
+    def found(package):
+        return Path(importlib.util.find_spec(package).origin).parent
+
     for source, name in (
         (found('plotly') / 'package_data/plotly.min.js', 'plotly.min.js'),
         (found('sphinx-mathjax-offline') / 'static/mathjax/tex-svg-full.js', 'mathjax.js'),
@@ -126,7 +131,7 @@ def libraries(app):
 
 
 def search_text(app, error):
-    "The text of every page as a script: a page opened from `file://` may not fetch another to show what was found in it."
+    "The text of every page as a script: a page opened from `file://` may not fetch another to show what it found."
     if error or app.builder.name != 'html':
         return
     out, texts = Path(app.outdir), {}

@@ -18,7 +18,8 @@ VOID = set('area base br col embed hr img input link meta source track wbr'.spli
 
 
 class Reader(HTMLParser):
-    "Collects `links` and `loads` (addresses), `ids`, and `sections` of the article: [id, text] from one heading's section to the next."
+    """Collects `links` and `loads` (addresses), `ids`, and `sections` of the article: [id, text] from one heading's
+    section to the next."""
 
     def __init__(self, html):
         super().__init__()

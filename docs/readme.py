@@ -1,4 +1,5 @@
-"""Write README.md and README.zh.md from nbs/index.ipynb and nbs/index_zh.ipynb: their prose and code, without Quarto and the same bytes every time.
+"""Write README.md and README.zh.md from nbs/index.ipynb and nbs/index_zh.ipynb: their prose and code, without Quarto
+and the same bytes every time.
 
 The figures in the table whose last column is × are first brought into the notebooks from the outputs of nbs/benchmarks.
 """
@@ -16,7 +17,8 @@ PAGES = {'nbs/index.ipynb': 'README.md', 'nbs/index_zh.ipynb': 'README.zh.md'}
 
 
 def outputs(name):
-    "(all printed text, the rows of all tables) of a committed benchmark; a row is {column: cell}, and `of` what it is labelled with."
+    """(all printed text, the rows of all tables) of a committed benchmark; a row is {column: cell}, and `of` what it is
+    labelled with."""
     cells = json.loads((ROOT / f'nbs/benchmarks/{name}.ipynb').read_text(encoding='utf-8'))['cells']
     found = [o for c in cells for o in c.get('outputs', [])]
     rows = []

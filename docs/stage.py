@@ -1,9 +1,12 @@
-"""Lay the notebooks of `nbs/` out for Sphinx, in `_docs/source`: one page for each, as it is committed, with its outputs.
+"""Lay the notebooks of `nbs/` out for Sphinx, in `_docs/source`: a page for each, as it is committed, with its outputs.
 
-Exported cells become Sphinx objects with tables of parameters, followed by their source; nbdev's directives go; links between notebooks stay inside
-the site; navigation follows the folders. Nothing is executed and the package is not imported. Files that did not change are left alone, so that Sphinx
-reads again only what did."""
+`05_data.klines.ipynb` becomes `data/klines.html`. Exported cells become Sphinx objects with tables of parameters,
+followed by their source; nbdev's directives go; links between notebooks stay inside the site. Navigation follows the
+folders and, for the notebooks that make the package, its sub-packages in the order of the numbers, each with the
+docstring of its `__init__.py`. Nothing is executed and the package is not imported. Files that did not change are left
+alone, so that Sphinx reads again only what did."""
 
+import ast
 import configparser
 import json
 import os
@@ -23,7 +26,10 @@ GITHUB = f"{SETTINGS['git_url']}/blob/{SETTINGS['branch']}"
 FOLDERS = dict(
     tutorials='Tutorials', how_to='How-to', explanations='Explanations', reference='Reference', benchmarks='Benchmarks'
 )
-FLOORS = ['Data and pictures', 'Models', 'Forecasts', 'Training', 'Evaluation', 'To play with']
+TOP = dict(  # the modules that stand in no sub-package, before the first of them and after
+    ground=('Ground', 'What a user tells the program, and how a mistake is answered.'),
+    commands=('Commands', 'What is typed into a shell: flags are parsed, checked and handed to the packages.'),
+)
 DIRECTIVE = re.compile(r'^\s*#\|\s*(.*?)\s*$\n?', re.M)
 WIDGET, PLOTLY = 'application/vnd.jupyter.widget-view+json', 'application/vnd.plotly.v1+json'
 
@@ -39,7 +45,7 @@ class Page:
         for c in self.cells:
             c['source'] = ''.join(c['source'])
         where = path.relative_to(NBS)
-        self.doc = (where.parent / re.sub(r'^\d+[a-z]?_', '', where.stem)).as_posix()
+        self.doc = (where.parent / re.sub(r'^\d+[a-z]?_', '', where.stem).replace('.', '/')).as_posix()
         self.folder, self.number = where.parent.as_posix(), re.match(r'(\d+)_', where.stem)
         head = self.cells[0]['source']
         self.title = re.search(r'^# (.+?)\s*$', head, re.M)[1]
@@ -63,15 +69,15 @@ class Page:
 
     @property
     def section(self):
-        return (
-            'reference'
-            if self.folder == '.' and self.number
-            else '' if self.folder == '.' else self.folder.split('/')[0]
-        )
+        "The part of the site it stands in: a folder's name, `reference` for what makes the package, or nothing."
+        if self.folder != '.':
+            return self.folder.split('/')[0]
+        return 'reference' if self.number else ''
 
     @property
-    def floor(self):
-        return int(self.number[1]) // 10
+    def package(self):
+        "The sub-package its module belongs to, or nothing at the top."
+        return self.doc.rpartition('/')[0] if self.section == 'reference' else ''
 
 
 def read():
@@ -97,7 +103,7 @@ class Links:
                 self.names.setdefault(n, []).append(f'{p.module}.{n}')
 
     def target(self, url, page):
-        "`url` as seen from `page`: inside the site where there is a page for it, else on GitHub where it is a file of the repository."
+        "`url` as seen from `page`: inside the site where it has a page, else on GitHub where it is a file there."
         address, mark, anchor = url.partition('#')
         if address.startswith(GITHUB + '/'):
             path = ROOT / address[len(GITHUB) + 1 :]
@@ -186,7 +192,8 @@ def new(kind, source, **more):
 
 
 def outputs(cell):
-    "A cell's outputs as a page can show them: charts for plotly's script, no live widgets, no messages of stderr, no figures in words."
+    """A cell's outputs as a page can show them: charts for plotly's script, no live widgets, no messages of stderr, no
+    figures in words."""
     kept = []
     for o in cell.get('outputs', []):
         data = {k: v if isinstance(v, dict) else ''.join(v) for k, v in o.get('data', {}).items()}
@@ -219,10 +226,10 @@ def exported(cell, page, links):
     file = page.module.replace('.', '/') + '.py'
     only_imports = all(re.match(r'(import|from|#|\s|\)|$)', line) for line in source.splitlines())
     yield from (new('markdown', objects(myst, page, links)) for _, myst in cell['objects'])
+    summary, state = ('Imports', '') if only_imports else (file, ' open')
     yield new(
         'markdown',
-        '<details'
-        f' class="source"{"" if only_imports else " open"}><summary>{"Imports" if only_imports else file}</summary>\n\n```python\n{source}\n```\n\n</details>',
+        f'<details class="source"{state}><summary>{summary}</summary>\n\n```python\n{source}\n```\n\n</details>',
     )
 
 
@@ -234,7 +241,9 @@ def objects(myst, page, links):
         return f'{{py:obj}}`{m[1]} <{full}>`' if full else m[0]
 
     lines = myst.split('\n')
-    return '\n'.join(l if l.startswith(('```', ':')) else re.sub(r'(?<!`)`([^`]+)`(?!`)', mention, l) for l in lines)
+    return '\n'.join(
+        line if line.startswith(('```', ':')) else re.sub(r'(?<!`)`([^`]+)`(?!`)', mention, line) for line in lines
+    )
 
 
 def head(text, page):
@@ -300,14 +309,27 @@ def listing(pages, here='.'):
     )
 
 
-def floors(pages):
-    "{document: (name, its pages)} of the reference."
+def sentence(package):
+    "The docstring of a sub-package's `__init__.py`: what it is, in one sentence."
+    init = ROOT / SETTINGS['lib_path'] / package / '__init__.py'
+    return (ast.get_docstring(ast.parse(init.read_text(encoding='utf-8'))) if init.exists() else '') or ''
+
+
+def packages(pages):
+    "{document: (name, sentence, its pages)} of the reference, in the order of the notebooks' numbers."
     found = {}
     for p in pages:
         if p.section == 'reference':
-            found.setdefault(p.floor, []).append(p)
-    named = {n: FLOORS[n] if n < len(FLOORS) else f'Floor {n}' for n in found}
-    return {'reference/' + named[n].lower().replace(' ', '_'): (named[n], ps) for n, ps in sorted(found.items())}
+            found.setdefault(p.package or ('commands' if any(g not in TOP for g in found) else 'ground'), []).append(p)
+    return {f'{g}/index': (*TOP.get(g, (g, sentence(g))), mine) for g, mine in found.items()}
+
+
+def package_page(doc, name, about, pages):
+    "The page of a sub-package: its sentence, its modules, and their place in the navigation."
+    here = doc.rpartition('/')[0]
+    module = f"{SETTINGS['lib_path']}.{here}"
+    made = '' if here in TOP else f'\n```{{py:module}} {module}\n:synopsis: {about}\n```\n'
+    return f'# {name}\n{made}\n{about}\n\n{listing(pages, here)}\n\n{toctree([f"/{p.doc}" for p in pages])}\n'
 
 
 def contents(pages):
@@ -326,15 +348,13 @@ def contents(pages):
         if not mine:
             continue
         if folder == 'reference':
-            groups = floors(pages)
-            shown.append(
-                f'### {name}\n\n'
-                + '\n'.join(
-                    f'- [{n}]({doc}.md): ' + ', '.join(f'[{p.title}]({p.doc}.ipynb)' for p in ps)
-                    for doc, (n, ps) in groups.items()
-                )
-                + '\n- {ref}`All names <genindex>`, {ref}`all modules <modindex>`'
-            )
+            groups = packages(pages)
+            lines = [
+                f'- [{n}]({doc}.md): {about}\\\n  ' + ', '.join(f'[{p.title}]({p.doc}.ipynb)' for p in ps)
+                for doc, (n, about, ps) in groups.items()
+            ]
+            lines.append('- {ref}`All names <genindex>`, {ref}`all modules <modindex>`')
+            shown.append(f'### {name}\n\n' + '\n'.join(lines))
             trees.append(toctree(groups, name))
         else:
             shown.append(f'### {name}\n\n{listing(mine)}')
@@ -359,10 +379,8 @@ def main(out=ROOT/'_docs/source'):
         files[f'{p.doc}.ipynb'] = json.dumps(
             dict(cells=cells, metadata=kernel, nbformat=4, nbformat_minor=5), ensure_ascii=False, indent=1
         ).encode()
-    for doc, (name, mine) in floors(pages).items():
-        files[f'{doc}.md'] = (
-            f'# {name}\n\n{listing(mine, "reference")}\n\n{toctree([f"/{p.doc}" for p in mine])}\n'.encode()
-        )
+    for doc, group in packages(pages).items():
+        files[f'{doc}.md'] = package_page(doc, *group).encode()
     for picture in NBS.rglob('*'):
         if picture.suffix in IMAGES:
             files[picture.relative_to(NBS).as_posix()] = picture.read_bytes()

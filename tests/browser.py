@@ -1,6 +1,8 @@
 "A headless Chromium for the tests that look at pages, and a place for their screenshots."
 
-import os, shutil, tempfile
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 FLAGS = (

@@ -6,7 +6,9 @@ os.environ.setdefault(
     'OMP_WAIT_POLICY', 'PASSIVE'
 )  # several processes share few cores here: waiting threads must not spin
 
-import socket, subprocess, sys
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest

@@ -19,7 +19,8 @@ import pandas as pd
 
 def run(checkout, folder, *args, **env):
     "Run a module of a checkout, as a user would; its output if it succeeds."
-    env = os.environ | dict(PYTHONPATH=str(checkout), NUMBA_CACHE_DIR=str(folder / 'numba'), OMP_WAIT_POLICY='PASSIVE') | env
+    ours = dict(PYTHONPATH=str(checkout), NUMBA_CACHE_DIR=str(folder / 'numba'), OMP_WAIT_POLICY='PASSIVE')
+    env = os.environ | ours | env
     result = subprocess.run(
         [sys.executable, '-m', *map(str, args)], cwd=folder, env=env, capture_output=True, text=True
     )

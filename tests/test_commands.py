@@ -92,7 +92,7 @@ def test_single_stages_and_skipping(tmp_path):
 def test_console_scripts_exist():
     cfg = ConfigParser(delimiters=['='], interpolation=None)
     cfg.read(ROOT / 'settings.ini')
-    scripts = dict(l.split('=') for l in cfg['DEFAULT']['console_scripts'].split())
+    scripts = dict(line.split('=') for line in cfg['DEFAULT']['console_scripts'].split())
     assert {
         'kronos_train_sequential',
         'kronos_finetune_tokenizer',
@@ -179,7 +179,7 @@ def test_every_config_parses():
 
 
 def test_forecast_command(trained, tmp_path):
-    "A trained experiment forecasts a file and a folder; the same seed gives the same table; mistakes exit with 2 and a sentence."
+    "A trained experiment forecasts a file and a folder, the same with a seed; mistakes exit with 2 and a sentence."
     experiment = trained[0] / 'experiments/small'
     command = ['-m', 'kronos_nb.forecast_files', '--model', experiment, '--horizon', 6, '--paths', 12, '--seed', 3]
     for name in ('a.csv', 'b.csv'):
@@ -203,9 +203,7 @@ def test_forecast_command(trained, tmp_path):
     assert len(table) == 4 * 6 and len(paths) == 4 * 12 * 6 and set(table.symbol) == {'AAPL', 'GOOG', 'IBM', 'MSFT'}
     assert (paths.high >= paths[['open', 'low', 'close']].max(axis=1)).all() and (paths.volume >= 0).all()
     assert len(list(tmp_path.glob('fan_*.png'))) == 4
-    one = run(
-        *command, '--data', ROOT / 'data/us_daily/IBM.csv', '--at', '2012-06-01', '--out', 'one.csv', cwd=tmp_path
-    )
+    run(*command, '--data', ROOT / 'data/us_daily/IBM.csv', '--at', '2012-06-01', '--out', 'one.csv', cwd=tmp_path)
     ibm = table[table.symbol == 'IBM'].drop(columns='symbol').reset_index(drop=True)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / 'one.csv'), ibm, rtol=1e-4)
     for extra, words in (

@@ -1,17 +1,19 @@
 "The same things on a CUDA device; skipped, and said so, where there is none."
 
-import pytest, torch
+import pytest
+import torch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 
 from conftest import small_config
+
 from kronos_nb.config import load_config
 from kronos_nb.forecasting.engine import generate
 from kronos_nb.forecasting.sampling import draw_uniforms
-from kronos_nb.training.launch import choose_precision, make_accelerator
 from kronos_nb.models.kronos import KRONOS_SIZES, Kronos
 from kronos_nb.models.tokenizer import KronosTokenizer, TOKENIZER_SIZES
 from kronos_nb.train_sequential import train_sequential
+from kronos_nb.training.launch import choose_precision, make_accelerator
 
 
 def test_paths_are_those_of_the_cpu():

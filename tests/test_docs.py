@@ -1,17 +1,20 @@
 "The documentation site, built once by its one command, and looked at in a browser from file://."
 
-import os, re, subprocess, sys
+import os
+import re
+import subprocess
+import sys
 
 import pytest
-from filelock import FileLock
 from browser import artefacts, launch
 from conftest import ROOT
+from filelock import FileLock
 
 pytest.importorskip('myst_nb', reason="pip install -e '.[docs]'")
 sys.path.insert(0, str(ROOT / 'docs'))
 from check import check
 from pagetext import Reader
-from stage import GITHUB, Links, markdown, read
+from stage import GITHUB, Links, markdown, packages, read
 
 
 @pytest.fixture(scope='module')
@@ -41,6 +44,18 @@ def test_no_warnings(built):
     assert re.search(r'\d+ pages, 0 mistakes', built[1].stdout)
 
 
+def page_of(name):
+    "The page whose notebook defines `name`, or whose module it is."
+    return next(p for p in read() if name in p.defines or p.module and p.module.endswith(f'.{name}'))
+
+
+def described(site, name):
+    "The HTML of what a page says of `name`, up to the end of its table of parameters."
+    page = page_of(name)
+    html = (site / f'{page.doc}.html').read_text(encoding='utf-8')
+    return html.split(f'id="{page.module}.{name}"', 1)[1].split('</table>', 1)[0]
+
+
 def test_every_notebook_has_a_page_in_the_navigation(site):
     home = Reader((site / 'index.html').read_text(encoding='utf-8')).links
     for p in read():
@@ -50,22 +65,29 @@ def test_every_notebook_has_a_page_in_the_navigation(site):
         assert not re.search(r'<span class="c1">#\s*\|', html), f'a directive is shown on {p.doc}'
 
 
+def test_modules_are_filed_by_package(site):
+    groups = packages(read())
+    names = [name for name, _, _ in groups.values()]
+    found = {f.parent.name for f in ROOT.glob('kronos_nb/*/__init__.py')}
+    assert {n.lower() for n in names} == found | {'ground', 'commands'}
+    assert names[0] == 'Ground' and names[-1] == 'Commands'
+    for doc, (name, about, pages) in groups.items():
+        assert about.endswith(('.', '?')), f'kronos_nb/{name}/__init__.py has no sentence'
+        listed = Reader((site / f'{doc}.html').read_text(encoding='utf-8')).links
+        assert {os.path.relpath(p.doc, name.lower()) + '.html' for p in pages} <= set(listed), name
+        assert all(p.module == f"kronos_nb.{p.doc.replace('/', '.')}" for p in pages)
+
+
 def test_parameters_are_tables(site):
-    html = (site / 'forecast.html').read_text(encoding='utf-8')
     for name, parameters in {
         'KronosPredictor': ['model', 'tokenizer', 'device'],
         'KronosPredictor.predict_paths': ['df', 'pred_len', 'seed'],
         'enforce_ohlc': ['paths'],
     }.items():
-        part = html.split(f'id="kronos_nb.forecast.{name}"', 1)[1].split('</table>', 1)[0]
+        part = described(site, name)
         assert '<table' in part and all(h in part for h in ('Parameter', 'Type', 'Details')), name
         assert all(f'<span class="pre">{p}</span>' in part for p in parameters), name
-    keys = (
-        (site / 'config.html')
-        .read_text(encoding='utf-8')
-        .split('id="kronos_nb.config.DataConfig"', 1)[1]
-        .split('</table>', 1)[0]
-    )
+    keys = described(site, 'DataConfig')
     assert 'lookback_window' in keys and 'normalisation sees these alone' in keys and '512' in keys
     shown = sum(
         (site / f'{p.doc}.html').read_text(encoding='utf-8').count('<dt class="sig') for p in read() if p.module
@@ -86,29 +108,27 @@ def test_links_and_loads(site, tmp_path):
 def test_where_links_lead():
     pages = read()
     links, at = Links(pages), {p.doc: p for p in pages}
-    lead = lambda url, doc='index': links.target(url, at[doc])
+
+    def lead(url, doc='index'):
+        return links.target(url, at[doc])
+
+    page = page_of('Forecast')
+    file = page.path.name
+    assert page.doc == 'forecasting/forecast'
     assert (
-        lead('43_evaluate.ipynb#The-numbers')
-        == lead(f'{GITHUB}/nbs/43_evaluate.ipynb#The-numbers')
-        == 'evaluate.ipynb#the-numbers'
+        lead(f'{file}#The-numbers')
+        == lead(f'{GITHUB}/nbs/{file}#The-numbers')
+        == 'forecasting/forecast.ipynb#the-numbers'
     )
-    assert (
-        lead('../43_evaluate.ipynb', 'explanations/architecture') == '../evaluate.ipynb'
-        and lead('../README.md', 'evaluate') == 'index.ipynb'
-    )
-    assert (
-        lead('../configs/quickstart.yaml') == f'{GITHUB}/configs/quickstart.yaml'
-        and lead('images/forecast.png') == 'images/forecast.png'
-    )
+    assert lead(f'../{file}', 'explanations/architecture') == '../forecasting/forecast.ipynb'
+    assert lead('../README.md', 'forecasting/forecast') == '../index.ipynb'
+    assert lead('../configs/quickstart.yaml') == f'{GITHUB}/configs/quickstart.yaml'
+    assert lead('images/forecast.png') == 'images/forecast.png'
     assert lead('https://arxiv.org/abs/2508.02739') == 'https://arxiv.org/abs/2508.02739'
-    text = markdown(
-        '`Forecast` and `nothing`\n```py\n`Forecast` # code\n```\n[`Forecast`](21_forecast.ipynb)', at['index'], links
-    )
-    assert (
-        text
-        == '{py:obj}`Forecast <kronos_nb.forecast.Forecast>` and `nothing`\n```py\n`Forecast` #'
-        ' code\n```\n[`Forecast`](forecast.ipynb)'
-    )
+    text = '`Forecast` and `nothing`\n```py\n`Forecast` # code\n```\n[`Forecast`](FILE)'
+    assert markdown(text.replace('FILE', file), at['index'], links) == text.replace(
+        '`Forecast` and', '{py:obj}`Forecast <kronos_nb.forecasting.forecast.Forecast>` and'
+    ).replace('FILE', 'forecasting/forecast.ipynb')
 
 
 # ---- in a browser
@@ -144,7 +164,9 @@ def visit(browser, site):
     assert failed == []
 
 
-@pytest.mark.parametrize('query,found', [('quantile', 'forecast'), ('Diebold', 'skill'), ('微调', 'index')])
+@pytest.mark.parametrize(
+    'query,found', [('quantile', 'forecasting/forecast'), ('Diebold', 'evaluation/skill'), ('微调', 'index')]
+)
 def test_search_from_a_file(visit, query, found):
     page = visit('search', f'?q={query}')
     page.wait_for_selector(f'ul.search li a[href^="{found}"]')
@@ -152,11 +174,11 @@ def test_search_from_a_file(visit, query, found):
         'q => [...document.querySelectorAll("p.context")].some((p) => p.textContent.toLowerCase().includes(q))',
         arg=query.lower(),
     )
-    page.screenshot(path=artefacts() / f'docs_search_{found}.png')
+    page.screenshot(path=artefacts() / f'docs_search_{found.replace("/", "_")}.png')
 
 
 def test_formulas_are_set(visit):
-    page = visit('quantizer')
+    page = visit(page_of('BSQuantizer').doc)
     page.wait_for_selector('div.math mjx-container svg')
     assert page.locator('mjx-container').count() == page.locator('.math').count() > 5
     assert page.locator('mjx-merror, [data-mjx-error]').count() == 0
@@ -184,9 +206,8 @@ def test_a_chart_is_live(visit, site):
     page.wait_for_function(
         'r => document.querySelector("div.chart")._fullLayout.xaxis.range[1] < r[1] - 1', arg=drawn['range']
     )  # and zooms
-    assert 'plotly' not in (site / 'quantizer.html').read_text(
-        encoding='utf-8'
-    ), 'the script is loaded where no chart is'
+    without = (site / f"{page_of('BSQuantizer').doc}.html").read_text(encoding='utf-8')
+    assert 'plotly' not in without, 'the script is loaded where no chart is'
 
 
 def brightness(page, where, what):  # of a computed colour
@@ -195,7 +216,7 @@ def brightness(page, where, what):  # of a computed colour
 
 
 def test_dark_mode(visit):
-    light, dark = (visit('samples', color_scheme=c) for c in ('light', 'dark'))
+    light, dark = (visit(page_of('samples').doc, color_scheme=c) for c in ('light', 'dark'))
     for where in ('body', 'article div.highlight'):
         assert (
             brightness(light, where, 'backgroundColor') > 200 > 60 > brightness(dark, where, 'backgroundColor')
@@ -212,7 +233,7 @@ def test_dark_mode(visit):
 
 
 def test_source_folds_and_stays_folded(visit):
-    page = visit('quantizer')
+    page = visit(page_of('BSQuantizer').doc)
     is_open = 'document.querySelectorAll("details.source[open]").length'
     assert page.evaluate(is_open) > 1
     page.click('button.sources')

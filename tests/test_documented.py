@@ -1,11 +1,12 @@
 "Every public name says what it is: a docstring, and a word on every parameter, field, constant and returned array."
 
-import ast, io, pkgutil, re, tokenize
-from pathlib import Path
+import ast
+import io
+import re
+import tokenize
 
 import pytest
-
-import kronos_nb
+from conftest import ROOT
 
 FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 OPEN = re.compile(
@@ -30,10 +31,10 @@ def returns(node):
 class Holes(list):
     """What a module's source leaves unsaid about its public names.
 
-    A parameter is explained by a comment at the end of its line, which it may share with others, or alone on the line above; a result by
-    the comment on the line that ends the head when no parameter stands there, by `->` in the comment when one does, by a shape in the
-    docstring, or by its type alone where that says it all; a field or a constant like a parameter. What a command's `Param` and a
-    pydantic `Field` say of themselves counts as well."""
+    A parameter is explained by a comment at the end of its line, which it may share with others, or alone on the line
+    above; a result by the comment on the line that ends the head when no parameter stands there, by `->` in the comment
+    when one does, by a shape in the docstring, or by its type alone where that says it all; a field or a constant like
+    a parameter. What a command's `Param` and a pydantic `Field` say of themselves counts as well."""
 
     def __init__(self, source):
         self.lines = source.splitlines()
@@ -133,11 +134,13 @@ class Holes(list):
             self.append(f'{name}: what it returns is not explained')
 
 
-@pytest.mark.parametrize(
-    'module', [m.name for m in pkgutil.walk_packages(kronos_nb.__path__) if not m.name.startswith('_')]
-)
-def test_every_public_name_is_documented(module):
-    holes = Holes((Path(kronos_nb.__path__[0]) / f'{module}.py').read_text(encoding='utf-8'))
+PACKAGE = ROOT / 'kronos_nb'
+MODULES = [p for p in sorted(PACKAGE.rglob('*.py')) if not p.stem.startswith('_')]
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda p: '.'.join(p.relative_to(PACKAGE).with_suffix('').parts))
+def test_every_public_name_is_documented(path):
+    holes = Holes(path.read_text(encoding='utf-8'))
     assert not holes, '\n'.join(['', *holes])
 
 

@@ -1,20 +1,26 @@
 "Evaluation that finds nothing where there is nothing, something where there is something, and never looks ahead."
 
-import os, shutil, signal, subprocess, sys, time
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
-
 from conftest import ROOT, free_port, run, small_config
+
 from kronos_nb.config import load_config
-from kronos_nb.evaluate import evaluate, kronos_forecaster, rolling_origins, sees_the_future
-from kronos_nb.forecasting.files import load_predictor
 from kronos_nb.data.klines import load_klines
-from kronos_nb.data.tables import BAR_COLS
 from kronos_nb.data.synthetic import synthetic_klines
-from kronos_nb.train_sequential import train_sequential
+from kronos_nb.data.tables import BAR_COLS
 from kronos_nb.data.windows import BarStore
+from kronos_nb.evaluate import evaluate
+from kronos_nb.evaluation.rolling import kronos_forecaster, rolling_origins, sees_the_future
+from kronos_nb.forecasting.files import load_predictor
+from kronos_nb.train_sequential import train_sequential
 
 TRAINING = dict(
     epochs=4,

@@ -1,10 +1,15 @@
 "Runs that are killed, stopped or find their disk full, beside runs that are left alone."
 
-import os, random, re, signal, subprocess, sys, time
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT, free_port, run, small_config
 
 FILES = ('tokenizer/best_model/model.safetensors', 'basemodel/best_model/model.safetensors', 'logs/metrics.csv')
@@ -100,13 +105,8 @@ def test_killed_again_and_again(left_alone, tmp_path):
 def test_stopped_in_good_order(tmp_path, number, status):
     path = config(tmp_path, save_every=1000)
     process = start(path)
-    while process.poll() is None and not (
-        'epoch 1/2 step 5' in (
-            (tmp_path / 'experiments/small/logs/training.log').read_text()
-            if (tmp_path / 'experiments/small/logs/training.log').exists()
-            else ''
-        )
-    ):
+    log = tmp_path / 'experiments/small/logs/training.log'
+    while process.poll() is None and not (log.exists() and 'epoch 1/2 step 5' in log.read_text()):
         time.sleep(0.01)
     process.send_signal(number)
     code, said = finish(process)
@@ -147,7 +147,7 @@ def test_damaged_and_foreign_checkpoints(tmp_path):
 
 
 def test_a_disk_that_fills(tmp_path):
-    "A limit on file sizes stands in for the disk: an optimiser's state does not fit, and the checkpoint before it stays."
+    "A limit on file sizes stands in for the disk: an optimiser's state does not fit, and the last checkpoint stays."
     path = config(tmp_path)
     process = start(path)
     wait_for(process, tmp_path, 'tokenizer/checkpoints/step-*')

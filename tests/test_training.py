@@ -6,17 +6,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from conftest import run, small_config
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conftest import run, small_config
 from kronos_nb.config import load_config
 from kronos_nb.errors import UserError
-from kronos_nb.training.stages import build_predictor, train_predictor
-from kronos_nb.training.stages import build_tokenizer, train_tokenizer
-from kronos_nb.training.launch import choose_precision, launch
 from kronos_nb.train_sequential import train_sequential
+from kronos_nb.training.launch import choose_precision, launch
 from kronos_nb.training.run import open_run
+from kronos_nb.training.stages import build_predictor, build_tokenizer, train_predictor, train_tokenizer
 
 SMALL = dict(samples_per_epoch=1600, tokenizer_learning_rate=1e-3, predictor_learning_rate=1e-3, teacher_forcing=True)
 
@@ -159,7 +158,7 @@ def test_auto_says_what_it_chose():
 
 
 def test_one_run_at_a_time(tmp_path):
-    "A second run in the same folder is refused while the first is at work; a checkpoint of another experiment is refused."
+    "A second run in a folder is refused while the first is at work; so is a checkpoint of another experiment."
     path = small_config(tmp_path)
     with open_run(path) as first:
         first.begin()

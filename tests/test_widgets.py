@@ -1,6 +1,12 @@
 "The widgets as a user meets them: in JupyterLab and on the page of kronos_explore, in a real browser."
 
-import json, os, re, signal, subprocess, sys, time
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from urllib.request import urlopen
 
