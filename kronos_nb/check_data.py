@@ -6,7 +6,6 @@
 __all__ = ['main', 'check_data']
 
 # %% ../nbs/70_check_data.ipynb #a48d8e89
-import functools
 from typing import TYPE_CHECKING
 
 from fastcore.script import Param
@@ -69,17 +68,12 @@ def check_data(
     return inspect_klines(data, hint)
 
 # %% ../nbs/70_check_data.ipynb #1a12db09
-@functools.wraps(check_data)
-def _check_or_exit(*args, **kwargs):
-    "The report if training would accept the data; else it is printed, and its verdict is the mistake."
-    report = check_data(*args, **kwargs)
-    if report.ok:
-        return report
-    print(report)
-    raise UserError(report.verdict)
+def _refusal(report):
+    "Why training would refuse the data; None if it would not."
+    return None if report.ok else report.verdict
 
 
-main = as_command(_check_or_exit)  # the command kronos_check_data
+main = as_command(check_data, _refusal)  # the command kronos_check_data
 
 # %% ../nbs/70_check_data.ipynb #308c0971
 if __name__ == '__main__' and '__file__' in globals():

@@ -518,7 +518,7 @@ def _is_other_branch(e):
     return e['type'] == 'model_type' and isinstance(e['input'], str)
 
 
-def _sentence(e):
+def _explain_error(e):
     "One of pydantic's errors in terms of key, value and rule."
     loc = [str(p) for p in e['loc'] if not re.fullmatch(_BRANCHES, str(p))]
     key = '.'.join(loc)
@@ -537,7 +537,7 @@ def explain_validation(
     source: str = ''  # what to call the place the values came from, e.g. the YAML's path
 ) -> str:  # one line per mistake
     "Tell a `ValidationError` in terms of keys, values and rules."
-    lines = dict.fromkeys(_sentence(e) for e in error.errors() if not _is_other_branch(e))  # each once, in order
+    lines = dict.fromkeys(_explain_error(e) for e in error.errors() if not _is_other_branch(e))  # each once, in order
     return '\n'.join(f'{source}: {line}' if source else line for line in lines)
 
 
@@ -637,11 +637,11 @@ def _resolve_paths(raw, folder):
     return raw
 
 
-def _merge(a, b):
+def _merge_sections(a, b):
     "`a` with the values of `b` instead of its own, section by section; a value of null gives the default back."
     if not (isinstance(a, dict) and isinstance(b, dict)):
         return b
-    merged = {k: _merge(a.get(k), b[k]) if k in b else a[k] for k in {**a, **b}}
+    merged = {k: _merge_sections(a.get(k), b[k]) if k in b else a[k] for k in {**a, **b}}
     return {k: v for k, v in merged.items() if v is not None}
 
 # %% ../nbs/01_config.ipynb #7f9cb49f
@@ -659,7 +659,7 @@ def load_config(
     is_file = not isinstance(config, dict)
     raw = _read_yaml(config) if is_file else copy.deepcopy(config)
     folder = Path(config).resolve().parent if is_file else Path.cwd()
-    raw = _merge(_resolve_paths(raw, folder), _resolve_paths(_override(overrides), Path.cwd()))
+    raw = _merge_sections(_resolve_paths(raw, folder), _resolve_paths(_override(overrides), Path.cwd()))
     raw.setdefault('data', {})
     if isinstance(raw.get('model_paths', {}), dict):
         raw['model_paths'] = {'base_path': str(folder / 'experiments')} | raw.get('model_paths', {})

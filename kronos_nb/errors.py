@@ -37,7 +37,8 @@ def command_parser(
 
 # %% ../nbs/00_errors.ipynb #c1ef7ebe
 def as_command(
-    func  # a function with docments; its parameters become flags
+    func,  # a function with docments; its parameters become flags
+    refusal=None  # a function of what `func` returned: why it is a mistake after all, or None
 ):  # a function of `argv` (default `sys.argv[1:]`) for `console_scripts`
     "Make `func` a console command: a `UserError` becomes one line on stderr and exit code 2."
 
@@ -51,6 +52,10 @@ def as_command(
                 stream.reconfigure(errors='backslashreplace')  # a terminal that knows no Chinese
         try:
             result = func(**args)
+            if first_process and result is not None:
+                print(result)
+            if refusal and (reason := refusal(result)):
+                raise UserError(reason)
         except UserError as e:
             if not first_process:
                 time.sleep(3)  # the first process made the same mistake, says so, and ends this one
@@ -58,8 +63,6 @@ def as_command(
             sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(130)
-        if first_process and result is not None:
-            print(result)
 
     main.__doc__ = func.__doc__
     return main

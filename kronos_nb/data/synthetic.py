@@ -28,6 +28,34 @@ def _session_times(n, freq, start, sessions):
         raise UserError(f'a bar of {freq} does not fit into the sessions {sessions}')
     return pd.DatetimeIndex((pd.bdate_range(start, periods=-(-n // len(day))).to_numpy()[:, None] + day).ravel()[:n])
 
+# %% ../../nbs/09_data.synthetic.ipynb #95824268
+def _walk(times, price, volatility, rng):
+    "Timestamps, open, high, low and close of a random walk that begins at `price`, a bar for each of `times` (n,)."
+    n = len(times)
+    r = volatility * rng.standard_normal(n)
+
+    def reach():
+        "Above or below the middle of a bar, twice the logarithm of how far its path goes."
+        return np.sqrt(r**2 - 2 * volatility**2 * np.log1p(-rng.random(n)))  # 1 - U, as U may be 0
+
+    open_ = price * np.exp(np.cumsum(r) - r)
+    high = open_ * np.exp((r + reach()) / 2)
+    low = open_ * np.exp((r - reach()) / 2)
+    df = pd.DataFrame({'timestamps': times, 'open': open_, 'high': high, 'low': low})
+    df['close'] = np.append(open_[1:], open_[-1:] * np.exp(r[-1:]))  # the very number the next bar opens with
+    df['high'] = df[['open', 'high', 'close']].max(axis=1)  # to the last bit
+    df['low'] = df[['open', 'low', 'close']].min(axis=1)
+    return df
+
+
+def _daily_rhythm(times):
+    "Volume by the time of day, (n,): larger at both ends, and 1 on average."
+    clock = times.hour * 60 + times.minute
+    if clock.nunique() <= 1:
+        return 1.0
+    span = max(clock.max() - clock.min(), 1)
+    return 0.5 + 1.5 * ((2 * (clock - clock.min()) - span) / span) ** 2
+
 # %% ../../nbs/09_data.synthetic.ipynb #64c749d2
 def synthetic_klines(
     n: int = 1000,  # bars
@@ -36,37 +64,17 @@ def synthetic_klines(
     sessions=None,  # None for round the clock, a key of `SESSIONS`, or pairs like ('09:30', '16:00')
     price: float = 100.,  # the first open
     volatility: float = 0.002,  # standard deviation of a bar's log return
-    drift: float = 0.,  # mean of a bar's log return
     volume: float = 1e5,  # a bar's median volume, averaged over the day; 0 for a market that reports none
     seed: int = 0  # the same seed gives the same bars
 ) -> pd.DataFrame:  # timestamps, open, high, low, close, volume, amount
     "K-lines of a geometric random walk, in which there is nothing to predict but the daily rhythm of volume."
     rng = np.random.default_rng(seed)
-    times = (
-        pd.date_range(start, periods=n, freq=freq)
-        if sessions is None
-        else _session_times(n, freq, start, SESSIONS.get(sessions, sessions) if isinstance(sessions, str) else sessions)
-    )
-    r = drift + volatility * rng.standard_normal(n)
-    reach = lambda: np.sqrt(r**2 - 2 * volatility**2 * np.log1p(-rng.random(n)))  # 1 - U, as U may be 0
-    open_ = price * np.exp(np.cumsum(r) - r)
-    df = pd.DataFrame(
-        {
-            'timestamps': times,
-            'open': open_,
-            'high': open_ * np.exp((r + reach()) / 2),
-            'low': open_ * np.exp((r - reach()) / 2),
-        }
-    )
-    df['close'] = np.append(open_[1:], open_[-1:] * np.exp(r[-1:]))  # the very number the next bar opens with
-    df['high'], df['low'] = df[['open', 'high', 'close']].max(axis=1), df[['open', 'low', 'close']].min(
-        axis=1
-    )  # against the last bit
-    clock = times.hour * 60 + times.minute
-    span = max(clock.max() - clock.min(), 1)
-    rhythm = (
-        0.5 + 1.5 * ((2 * (clock - clock.min()) - span) / span) ** 2 if clock.nunique() > 1 else 1.0
-    )  # averages to 1 over a day
-    df['volume'] = np.round(volume * rhythm * np.exp(0.4 * rng.standard_normal(n)))
+    if sessions is None:
+        times = pd.date_range(start, periods=n, freq=freq)
+    else:
+        spans = SESSIONS.get(sessions, sessions) if isinstance(sessions, str) else sessions
+        times = _session_times(n, freq, start, spans)
+    df = _walk(times, price, volatility, rng)
+    df['volume'] = np.round(volume * _daily_rhythm(times) * np.exp(0.4 * rng.standard_normal(n)))
     df['amount'] = df.volume * (df.open + df.high + df.low + df.close) / 4
     return df
