@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import int32, njit
 
-from .attention import attention_thread
+from .attention import AttentionInputs, attention_thread
 from .tile import PACK_F32, TILE, tile
-from .jit import compiled_loop
-from .jit import exp, float_of_bits
+from ..jit import compiled_loop
+from .numbers import exp, float_of_bits
 from .threads import barrier, parallel_region, thread_range
 from .gemm import ACCUMULATE, GEMV_MAX_ROWS, STORE, SWIGLU, _FASTMATH, linear
 
@@ -391,7 +391,8 @@ def _context_share(w, eps, x, h, qkv, known, inside, cos, sin, form, read, norms
     if not known:
         _project(w, eps, x, h, qkv)
     parts, heads = qkv.reshape(*read.shape[:2], 3 * read.shape[2], read.shape[3]), read.shape[2]
-    attention_thread(parts, parts, parts, (0 * heads, heads, 2 * heads), cos, sin, form, read, norms, k, v)
+    inputs = AttentionInputs(parts, parts, parts, (0 * heads, heads, 2 * heads), cos, sin)
+    attention_thread(inputs, form, read, norms, k, v)
     barrier()
     _feed(w, eps, read.reshape(x.shape), x, h, inside)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KRONOS_SIZES', 'HierarchicalEmbedding', 'FixedEmbedding', 'TemporalEmbedding', 'DependencyAwareLayer', 'DualHead',
-           'Kronos', 'check_pair']
+           'sample_tokens', 'Kronos', 'check_pair']
 
 # %% ../../nbs/25_models.kronos.ipynb #edf42902
 import math
@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import UserError
-from ..cpu.norm import cross_entropy, draw, use_kernels
 from .hub import HubModel
-from .layers import Attention, Dropout, RMSNorm, TransformerBlock
+from .layers import Attention, RMSNorm, TransformerBlock
 
 # %% ../../nbs/25_models.kronos.ipynb #1b7e57f2
 def _size(n_layers, d_model, n_heads, ff_dim):
@@ -51,7 +50,8 @@ class HierarchicalEmbedding(nn.Module):
                  s2_bits: int,  # bits of the fine token
                  d_model: int):  # width
         super().__init__()
-        self.emb_s1, self.emb_s2 = nn.Embedding(2**s1_bits, d_model), nn.Embedding(2**s2_bits, d_model)
+        self.emb_s1 = nn.Embedding(2**s1_bits, d_model)
+        self.emb_s2 = nn.Embedding(2**s2_bits, d_model)
         self.fusion_proj = nn.Linear(2 * d_model, d_model)
         self.scale = math.sqrt(d_model)
 
@@ -108,7 +108,8 @@ class DependencyAwareLayer(nn.Module):
                  d_model: int,  # width
                  n_heads: int = 4):  # of the attention
         super().__init__()
-        self.cross_attn, self.norm = Attention(d_model, n_heads), RMSNorm(d_model)
+        self.cross_attn = Attention(d_model, n_heads)
+        self.norm = RMSNorm(d_model)
 
     def forward(self,
                 hidden: torch.Tensor,  # (B, T, d_model): the context
@@ -125,7 +126,8 @@ class DualHead(nn.Module):
                  s2_bits: int,  # bits of the fine token
                  d_model: int):  # width
         super().__init__()
-        self.proj_s1, self.proj_s2 = nn.Linear(d_model, 2**s1_bits), nn.Linear(d_model, 2**s2_bits)
+        self.proj_s1 = nn.Linear(d_model, 2**s1_bits)
+        self.proj_s2 = nn.Linear(d_model, 2**s2_bits)
 
     def compute_loss(self, s1_logits, s2_logits, s1_targets, s2_targets):  # logits (B, T, vocabulary), targets (B, T)
         "(mean of both, coarse, fine) cross-entropies, averaged over positions."
@@ -135,11 +137,17 @@ class DualHead(nn.Module):
     @staticmethod
     def errors(logits, targets):  # (B, T, vocabulary), (B, T)
         "Cross-entropy of every position, (B, T)."
-        return (
-            cross_entropy(logits, targets)
-            if use_kernels(logits)
-            else F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction='none').view(targets.shape)
-        )
+        flat = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction='none')
+        return flat.view(targets.shape)
+
+# %% ../../nbs/25_models.kronos.ipynb #807f1a6d
+def sample_tokens(
+    logits: torch.Tensor  # (..., vocabulary)
+) -> torch.Tensor:  # (...) int64
+    "A token per row, with the probabilities of the softmax."
+    cdf = logits.float().softmax(-1).cumsum(-1)
+    uniforms = torch.rand_like(cdf[..., :1])
+    return torch.searchsorted(cdf, uniforms).squeeze(-1).clamp_(max=cdf.shape[-1] - 1)
 
 # %% ../../nbs/25_models.kronos.ipynb #c368c305
 class Kronos(nn.Module, HubModel):
@@ -164,7 +172,7 @@ class Kronos(nn.Module, HubModel):
         self.n_heads = n_heads
         self.embedding = HierarchicalEmbedding(s1_bits, s2_bits, d_model)
         self.time_emb = TemporalEmbedding(d_model, learn_te)
-        self.token_drop = Dropout(token_dropout_p)
+        self.token_drop = nn.Dropout(token_dropout_p)
         self.transformer = nn.ModuleList(
             [
                 TransformerBlock(d_model, n_heads, ff_dim, ffn_dropout_p, attn_dropout_p, resid_dropout_p)
@@ -212,15 +220,8 @@ class Kronos(nn.Module, HubModel):
         "(coarse logits, fine logits) of the next position, each (B, T, vocabulary)."
         h = self.hidden(s1_ids, s2_ids, stamp)
         s1_logits = self.head.proj_s1(h)
-        if not use_teacher_forcing and use_kernels(s1_logits):
-            s1_targets = draw(s1_logits)
-        elif not use_teacher_forcing:
-            cdf = (
-                s1_logits.detach().float().softmax(-1).cumsum(-1)
-            )  # inverting it is many times faster than torch.multinomial
-            s1_targets = (
-                torch.searchsorted(cdf, torch.rand_like(cdf[..., :1])).squeeze(-1).clamp_(max=cdf.shape[-1] - 1)
-            )
+        if not use_teacher_forcing:
+            s1_targets = sample_tokens(s1_logits.detach())
         return s1_logits, self.s2_logits(h, s1_targets)
 
 # %% ../../nbs/25_models.kronos.ipynb #5dbb7366
