@@ -111,3 +111,17 @@ def test_what_it_names_exists(page):
         if s in sections and k not in sections[s].annotation.model_fields and k != 'log'
     ]  # training.log is a file
     assert not missing
+
+
+@pytest.mark.parametrize('page', ['CONTRIBUTING.md', 'CHANGELOG.md', 'LOG.md', *TEXTS])
+def test_files_and_names_exist(page):
+    "Links lead to files of the repository, and a full name in code is a module or stands in one."
+    text = (ROOT / page).read_text(encoding='utf-8')
+    missing = [u for u in LINK.findall(text) if not re.match(r'[a-z]+:|#', u) and not (ROOT / u.split('#')[0]).exists()]
+    for full in set(re.findall(r'`(kronos_nb(?:\.\w+)+)`', text)) if page == 'CONTRIBUTING.md' else ():
+        module, _, name = full.replace('.', '/').rpartition('/')
+        source = ROOT / f'{module}.py'
+        found = source.exists() and re.search(rf'^(def |class |){name}\b', source.read_text(encoding='utf-8'), re.M)
+        if not found and not (ROOT / f'{module}/{name}.py').exists():
+            missing.append(full)
+    assert not missing
