@@ -6,8 +6,11 @@
 __all__ = ['enforce_ohlc', 'Forecast', 'KronosPredictor']
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #c1a73f02
-import base64, zlib
+import base64
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,33 +18,21 @@ import torch
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .calibration import Calibration
-from ..errors import UserError
-from .engine import decode_paths, encode_context, generate
-from .sampling import draw_uniforms
 from ..data.klines import complete_bars
 from ..data.sessions import future_timestamps
 from ..data.tables import BAR_COLS, PRICE_COLS
 from ..data.timestamps import read_timestamps, time_features
-from ..models.kronos import check_pair
-from ..display.interactive import plotly_forecast
-from ..display.plot import plot_candles, plot_forecast
 from ..data.windows import lookback_stats, normalise
+from ..errors import UserError
+from .calibration import Calibration
+from .engine import decode_paths, encode_context, generate
+from .sampling import Sampling, draw_uniforms
+from ..models.kronos import Kronos, check_pair
+from ..models.tokenizer import KronosTokenizer
 
-# %% ../../nbs/33_forecasting.forecast.ipynb #18cf7e37
-def _stamps(values, name):
-    "A DatetimeIndex without a zone, in increasing order."
-    stamps = pd.DatetimeIndex(read_timestamps(values, where=name))
-    if len(late := np.flatnonzero(np.diff(stamps.asi8) <= 0)):
-        raise UserError(
-            f'{name} is not in increasing order: {stamps[late[0] + 1]} follows {stamps[late[0]]}; sort it and drop'
-            ' duplicates'
-        )
-    return stamps
-
-
-def _history(df, x_timestamp, y_timestamp, pred_len, calendar, name):
-    "(bars (T, 6) float32, their stamps, the future's), checked."
+# %% ../../nbs/33_forecasting.forecast.ipynb #34e55939
+def _read_bars(df: pd.DataFrame, name: str) -> np.ndarray:
+    "The bars of a history, (T, 6) float32, checked."
     if not isinstance(df, pd.DataFrame):
         raise UserError(f'{name} is {type(df).__name__}, and must be a pandas DataFrame of bars')
     if missing := [c for c in PRICE_COLS if c not in df.columns]:
@@ -55,6 +46,22 @@ def _history(df, x_timestamp, y_timestamp, pred_len, calendar, name):
             f'{name} has {bars[row, col]} in row {row}, column {BAR_COLS[col]}: repair the history before forecasting'
             ' from it'
         )
+    return bars
+
+# %% ../../nbs/33_forecasting.forecast.ipynb #9f43e536
+def _read_stamps(values: Iterable, name: str) -> pd.DatetimeIndex:
+    "Time stamps without a zone, in increasing order."
+    stamps = pd.DatetimeIndex(read_timestamps(values, where=name))
+    if len(late := np.flatnonzero(np.diff(stamps.asi8) <= 0)):
+        raise UserError(
+            f'{name} is not in increasing order: {stamps[late[0] + 1]} follows {stamps[late[0]]}; sort it and drop'
+            ' duplicates'
+        )
+    return stamps
+
+
+def _past_stamps(df: pd.DataFrame, x_timestamp: Iterable|None, name: str) -> pd.DatetimeIndex:
+    "The time stamps of a history: those that were given, or its own."
     if x_timestamp is None:
         if 'timestamps' in df.columns:
             x_timestamp = df['timestamps']
@@ -64,18 +71,16 @@ def _history(df, x_timestamp, y_timestamp, pred_len, calendar, name):
             raise UserError(
                 f'{name} has neither a column timestamps nor a DatetimeIndex: give its time stamps as x_timestamp'
             )
-    past = _stamps(x_timestamp, f'{name}: x_timestamp')
-    if pred_len is None and y_timestamp is not None:
-        pred_len = len(y_timestamp)
-    if pred_len is None or pred_len < 1:
-        raise UserError(f'pred_len is {pred_len}, and must be at least 1: how many bars to forecast')
-    if len(past) != len(df):
-        raise UserError(f'{name}: x_timestamp has {len(past)} time stamps, and needs {len(df)}, one per bar')
-    future = (
-        future_timestamps(past, pred_len, calendar)
-        if y_timestamp is None
-        else _stamps(y_timestamp, f'{name}: y_timestamp')
-    )
+    return _read_stamps(x_timestamp, f'{name}: x_timestamp')
+
+# %% ../../nbs/33_forecasting.forecast.ipynb #02c2587e
+def _future_stamps(past: pd.DatetimeIndex, y_timestamp: Iterable|None, pred_len: int, calendar: str|None,
+                   name: str) -> pd.DatetimeIndex:
+    "The time stamps to forecast, (pred_len,), after those of the past."
+    if y_timestamp is None:
+        future = future_timestamps(past, pred_len, calendar)
+    else:
+        future = _read_stamps(y_timestamp, f'{name}: y_timestamp')
     if len(future) != pred_len:
         raise UserError(
             f'{name}: y_timestamp has {len(future)} time stamps, and needs {pred_len}, one per bar to forecast'
@@ -84,7 +89,38 @@ def _history(df, x_timestamp, y_timestamp, pred_len, calendar, name):
         raise UserError(
             f'{name}: y_timestamp begins at {future[0]}, which is not after the last bar of the history, {past[-1]}'
         )
-    return bars, past, future
+    return future
+
+# %% ../../nbs/33_forecasting.forecast.ipynb #18cf7e37
+@dataclass
+class _Series:
+    "A checked history, and when the bars to forecast happen."
+
+    bars: np.ndarray  # (T, 6) float32, columns `BAR_COLS`
+    past: pd.DatetimeIndex  # (T,)
+    future: pd.DatetimeIndex  # (horizon,)
+
+    def features(self) -> np.ndarray:
+        "Time features of past and future, (T + horizon, 5)."
+        return np.concatenate((time_features(self.past), time_features(self.future)))
+
+    def history(self) -> pd.DataFrame:
+        "The history as a frame: `timestamps` and `BAR_COLS`."
+        return pd.DataFrame({'timestamps': self.past, **dict(zip(BAR_COLS, self.bars.T))})
+
+
+def _read_series(df: pd.DataFrame, x_timestamp: Iterable|None, y_timestamp: Sequence|None, pred_len: int|None,
+                 calendar: str|None, name: str) -> _Series:
+    "A history and the time stamps to forecast, checked."
+    bars = _read_bars(df, name)
+    past = _past_stamps(df, x_timestamp, name)
+    if pred_len is None and y_timestamp is not None:
+        pred_len = len(y_timestamp)
+    if pred_len is None or pred_len < 1:
+        raise UserError(f'pred_len is {pred_len}, and must be at least 1: how many bars to forecast')
+    if len(past) != len(df):
+        raise UserError(f'{name}: x_timestamp has {len(past)} time stamps, and needs {len(df)}, one per bar')
+    return _Series(bars, past, _future_stamps(past, y_timestamp, pred_len, calendar, name))
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #10df4888
 def enforce_ohlc(
@@ -92,7 +128,9 @@ def enforce_ohlc(
 ) -> np.ndarray:  # a copy of the same shape
     "Bars whose high is the highest, whose low is the lowest, and whose volume and amount are not negative."
     out = paths.copy()
-    out[..., 1], out[..., 2] = paths[..., :4].max(-1), paths[..., :4].min(-1)
+    prices = paths[..., :4]
+    out[..., 1] = prices.max(-1)
+    out[..., 2] = prices.min(-1)
     out[..., 4:] = paths[..., 4:].clip(min=0)
     return out
 
@@ -105,55 +143,7 @@ class Forecast:
     timestamps: pd.DatetimeIndex  # (horizon,) of the bars to come
     history: pd.DataFrame  # the bars it was made from: `timestamps` and `BAR_COLS`
     name: str = ''  # of the series
-    calibration: Calibration | None = None  # of the model's intervals, where it has been fitted
-
-    def _table(self, values):
-        return pd.DataFrame(values, columns=BAR_COLS, index=self.timestamps)
-
-    def mean(self):  # a frame of (horizon, 6)
-        "The mean of the paths."
-        return self._table(self.paths.mean(0))
-
-    def median(self):  # a frame of (horizon, 6); its bars can exist, because those of every path can
-        "The median of every number over the paths."
-        return self._table(np.median(self.paths, 0))
-
-    def quantile(self,
-                 q: float,  # between 0 and 1
-                 calibrated: bool = False):  # widened to what held-out bars asked for?
-        "The quantile of every number over the paths, a frame of (horizon, 6)."
-        if not 0 <= q <= 1:
-            raise UserError(f'the quantile {q} is not between 0 and 1')
-        if not calibrated:
-            return self._table(np.quantile(self.paths, q, axis=0))
-        if self.calibration is None:
-            raise UserError(
-                'this model has no calibration for its weights: run kronos_evaluate on its experiment first'
-            )
-        return self._table(self.calibration.quantile(self.paths, q))
-
-    def interval(self,
-                 level: float = .9,  # share of the paths inside, between 0 and 1; calibrated, share of the truth
-                 calibrated: bool = False):  # widened to what held-out bars asked for?
-        "(lower, upper) frames of the central interval."
-        if not 0 < level < 1:
-            raise UserError(f'the level {level} is not between 0 and 1, e.g. 0.9')
-        return self.quantile((1 - level) / 2, calibrated), self.quantile((1 + level) / 2, calibrated)
-
-    def frame(self,
-              quantiles=(.05, .25, .5, .75, .95),  # shown as close_q05 ... volume_q95
-              calibrated: bool = False):  # are the quantiles? -> a frame of (horizon, 7 + 6*quantiles)
-        "One row per bar: the means under the bars' own names, so that it reads as K-lines, then the quantiles."
-        tables = [self.mean()] + [self.quantile(q, calibrated).add_suffix(f'_q{100*q:02g}') for q in quantiles]
-        return pd.concat(tables, axis=1).rename_axis('timestamps').reset_index()
-
-    def paths_frame(self):  # (paths*horizon, 8)
-        "Every bar of every path, in long form: path, timestamps, `BAR_COLS`."
-        n, horizon, _ = self.paths.shape
-        long = pd.DataFrame(self.paths.reshape(-1, 6), columns=BAR_COLS)
-        long.insert(0, 'path', np.repeat(np.arange(n), horizon))
-        long.insert(1, 'timestamps', np.tile(self.timestamps, n))
-        return long
+    calibration: Calibration|None = None  # of the model's intervals, where it has been fitted
 
     def __len__(self):
         return len(self.timestamps)
@@ -162,21 +152,77 @@ class Forecast:
         name = f'{self.name}: ' if self.name else ''
         return f'{name}{len(self.paths)} paths of {len(self)} bars, {self.timestamps[0]} to {self.timestamps[-1]}'
 
+    def _table(self, values: np.ndarray) -> pd.DataFrame:
+        "Numbers (horizon, 6) as a frame indexed by the time stamps."
+        return pd.DataFrame(values, columns=BAR_COLS, index=self.timestamps)
+
+    def mean(self) -> pd.DataFrame:  # (horizon, 6)
+        "The mean of the paths."
+        return self._table(self.paths.mean(0))
+
+    def median(self) -> pd.DataFrame:  # (horizon, 6); its bars can exist, because those of every path can
+        "The median of every number over the paths."
+        return self._table(np.median(self.paths, 0))
+
+# %% ../../nbs/33_forecasting.forecast.ipynb #157feb30
+@patch
+def quantile(self: Forecast,
+             q: float,  # between 0 and 1
+             calibrated: bool = False  # widened to what held-out bars asked for?
+) -> pd.DataFrame:  # (horizon, 6)
+    "The quantile of every number over the paths."
+    if not 0 <= q <= 1:
+        raise UserError(f'the quantile {q} is not between 0 and 1')
+    if not calibrated:
+        return self._table(np.quantile(self.paths, q, axis=0))
+    if self.calibration is None:
+        raise UserError('this model has no calibration for its weights: run kronos_evaluate on its experiment first')
+    return self._table(self.calibration.quantile(self.paths, q))
+
+
+@patch
+def interval(self: Forecast,
+             level: float = .9,  # share of the paths inside, between 0 and 1; calibrated, share of the truth
+             calibrated: bool = False  # widened to what held-out bars asked for?
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # lower and upper end, each (horizon, 6)
+    "The central interval of every number."
+    if not 0 < level < 1:
+        raise UserError(f'the level {level} is not between 0 and 1, e.g. 0.9')
+    return self.quantile((1 - level) / 2, calibrated), self.quantile((1 + level) / 2, calibrated)
+
+# %% ../../nbs/33_forecasting.forecast.ipynb #54a903e7
+@patch
+def frame(self: Forecast,
+          quantiles: Sequence[float] = (.05, .25, .5, .75, .95),  # shown as close_q05 ... volume_q95
+          calibrated: bool = False  # are the quantiles?
+) -> pd.DataFrame:  # (horizon, 7 + 6*quantiles)
+    "One row per bar: the means under the bars' own names, so that it reads as K-lines, then the quantiles."
+    tables = [self.mean()] + [self.quantile(q, calibrated).add_suffix(f'_q{100*q:02g}') for q in quantiles]
+    return pd.concat(tables, axis=1).rename_axis('timestamps').reset_index()
+
+
+@patch
+def paths_frame(self: Forecast) -> pd.DataFrame:  # (paths*horizon, 8)
+    "Every bar of every path, in long form: path, timestamps, `BAR_COLS`."
+    n, horizon, _ = self.paths.shape
+    long = pd.DataFrame(self.paths.reshape(-1, 6), columns=BAR_COLS)
+    long.insert(0, 'path', np.repeat(np.arange(n), horizon))
+    long.insert(1, 'timestamps', np.tile(self.timestamps, n))
+    return long
+
 # %% ../../nbs/33_forecasting.forecast.ipynb #15681dbe
 @patch
 def plot(self: Forecast,
          truth: pd.DataFrame|None = None,  # the bars that came
          n: int|None = None,  # bars of history to draw; default four times the horizon
-         title: str|None = None, path=None):  # over the picture; PNG to save -> a figure
+         title: str|None = None,  # over the picture
+         path: str|Path|None = None):  # PNG to save -> a figure
     "The fan of the close over history and truth, with a panel of volumes."
-    return plot_forecast(
-        self.history.tail(n or max(60, 4 * len(self))),
-        self.median(),
-        truth,
-        self.paths if len(self.paths) > 1 else None,
-        title or self.name or None,
-        path,
-    )
+    from kronos_nb.display.plot import plot_forecast
+
+    history = self.history.tail(n or max(60, 4 * len(self)))
+    paths = self.paths if len(self.paths) > 1 else None
+    return plot_forecast(history, self.median(), truth, paths, title or self.name or None, path)
 
 
 @patch
@@ -184,11 +230,12 @@ def candles(self: Forecast,
             n: int|None = None,  # bars of history to draw; default twice the horizon
             title: str|None = None,  # over the picture
             style: str = 'west',  # 'west': rising is green; 'china': rising is red
-            path=None):  # PNG to save -> a figure
+            path: str|Path|None = None):  # PNG to save -> a figure
     "The median path as candles, behind those of the history."
-    bars = pd.concat(
-        (self.history.tail(n or max(40, 2 * len(self))), self.median().rename_axis('timestamps').reset_index())
-    )
+    from kronos_nb.display.plot import plot_candles
+
+    history = self.history.tail(n or max(40, 2 * len(self)))
+    bars = pd.concat((history, self.median().rename_axis('timestamps').reset_index()))
     return plot_candles(bars, forecast=len(self), title=title or self.name or None, style=style, path=path)
 
 
@@ -196,43 +243,38 @@ def candles(self: Forecast,
 def interactive(self: Forecast,
                 truth: pd.DataFrame|None = None,  # the bars that came
                 n: int|None = None,  # bars of history to draw; default four times the horizon
-                # as for `candles`; HTML to save, self-contained -> a plotly figure
-                title: str|None = None, style: str = 'west', path=None):
+                title: str|None = None,  # over the picture
+                style: str = 'west',  # 'west': rising is green; 'china': rising is red
+                path: str|Path|None = None):  # HTML to save, self-contained -> a plotly figure
     "Candles, fan and volumes as a plotly figure."
-    return plotly_forecast(
-        self.history.tail(n or max(60, 4 * len(self))),
-        self.median(),
-        truth,
-        self.paths,
-        title=title or self.name or None,
-        style=style,
-        path=path,
-    )
+    from kronos_nb.display.interactive import plotly_forecast
 
+    history = self.history.tail(n or max(60, 4 * len(self)))
+    title = title or self.name or None
+    return plotly_forecast(history, self.median(), truth, self.paths, title=title, style=style, path=path)
 
+# %% ../../nbs/33_forecasting.forecast.ipynb #8387f570
 @patch
-def _repr_html_(self: Forecast):
-    table = pd.concat(
-        (
-            self.median()[['close', 'volume']],
-            *(q[['close']].add_suffix(f' {l}') for q, l in zip(self.interval(0.9), ('5 %', '95 %'))),
-        ),
-        axis=1,
-    )
+def _repr_html_(self: Forecast) -> str:
+    "Median, 90 % interval and fan, as a notebook shows them."
+    low, high = self.interval(0.9)
+    columns = [
+        self.median()[['close', 'volume']],
+        low[['close']].add_suffix(' 5 %'),
+        high[['close']].add_suffix(' 95 %'),
+    ]
+    table = pd.concat(columns, axis=1).to_html(max_rows=8, float_format='{:,.4g}'.format)
     fan = base64.b64encode(self.plot()._repr_png_()).decode()
-    return (
-        f'<p>{self!r}; median and 90 % interval</p>{table.to_html(max_rows=8, float_format="{:,.4g}".format)}<img'
-        f' src="data:image/png;base64,{fan}">'
-    )
+    return f'<p>{self!r}; median and 90 % interval</p>{table}<img src="data:image/png;base64,{fan}">'
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #e1d08135
 class KronosPredictor:
     "Forecasts bars with a predictor and the tokenizer it was trained with."
 
     def __init__(self,
-                 model,  # a `Kronos`
-                 tokenizer,  # the `KronosTokenizer` it was trained with
-                 device=None,  # default: CUDA or MPS if there is one, else the CPU
+                 model: Kronos,  # the predictor
+                 tokenizer: KronosTokenizer,  # the one it was trained with
+                 device: str|torch.device|None = None,  # default: CUDA or MPS if there is one, else the CPU
                  max_context: int = 512,  # longest context in bars (512 for the published models, 2048 for mini)
                  clip: float = 5,  # z-scores are clipped to plus or minus this
                  calibration: Calibration|None = None):  # of its intervals
@@ -243,138 +285,143 @@ class KronosPredictor:
         self.max_context = max_context
         self.clip = clip
         self.calibration = calibration
-        self.model, self.tokenizer = model.to(self.device).eval(), tokenizer.to(self.device).eval()
+        self.model = model.to(self.device).eval()
+        self.tokenizer = tokenizer.to(self.device).eval()
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #06c96114
 @patch
 @torch.inference_mode()
-def _sample(self: KronosPredictor, bars, stamps, uniforms, mean, scale, progress, **kwargs):
-    "Normalised continuations (B, paths, horizon, 6) of one batch."
+def _sample(self: KronosPredictor, bars: Sequence[np.ndarray], stamps: Sequence[np.ndarray], uniforms: torch.Tensor,
+            sampling: Sampling, progress: bool) -> np.ndarray:
+    "Continuations (B, paths, horizon, 6) of B histories (T, 6), in their units; uniforms (B, paths, horizon, 2)."
+    mean, scale = (np.stack(s) for s in zip(*map(lookback_stats, bars)))
+    x = _left_aligned([normalise(b, m, s, self.clip) for b, m, s in zip(bars, mean, scale)], self.device)
+    times = _left_aligned([s.astype(np.int64) for s in stamps], self.device)
     lengths = torch.tensor([len(b) for b in bars])
-
-    def padded(rows):  # left-aligned
-        out = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]), rows[0].dtype)
-        for o, r in zip(out, rows):
-            o[: len(r)] = r
-        return torch.from_numpy(out).to(self.device)
-
-    x = padded([normalise(b[None], m[None], s[None], self.clip)[0] for b, m, s in zip(bars, mean, scale)])
-    s1, s2_ids = encode_context(self.tokenizer, x)
+    s1, s2 = encode_context(self.tokenizer, x)
+    choices = dict(T=sampling.T, top_k=sampling.top_k, top_p=sampling.top_p, s2=sampling.s2, window=sampling.window)
     new = generate(
-        self.model,
-        s1,
-        s2_ids,
-        padded([s.astype(np.int64) for s in stamps]),
-        uniforms,
-        self.max_context,
-        lengths=lengths,
-        progress=progress,
-        **kwargs,
+        self.model, s1, s2, times, uniforms, self.max_context, lengths=lengths, progress=progress, **choices
     )
-    return decode_paths(self.tokenizer, s1, s2_ids, *new, self.max_context, lengths).float().cpu().numpy()
+    z = decode_paths(self.tokenizer, s1, s2, *new, self.max_context, lengths).float().cpu().numpy()
+    return z * scale[:, None, None] + mean[:, None, None]
 
 
+def _left_aligned(rows: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
+    "Arrays (T, columns) of different lengths as one tensor (B, longest T, columns), zeros behind the shorter ones."
+    out = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]), rows[0].dtype)
+    for o, r in zip(out, rows):
+        o[: len(r)] = r
+    return torch.from_numpy(out).to(device)
+
+# %% ../../nbs/33_forecasting.forecast.ipynb #3fd5a7dd
+@patch
+def _batches(self: KronosPredictor, series: int, paths: int, context: int, horizon: int,
+             memory: int) -> list[tuple[slice, slice]]:
+    "Slices of series and of paths that are computed together, so that keys and values take at most `memory` bytes."
+    bar = 8 * self.model.d_model * (self.model.n_layers + 1)  # bytes of a bar's keys and values, float32
+    some_paths = max(1, min(paths, memory // (bar * horizon)))
+    context = 3 * min(context, self.max_context)  # counted thrice, for what passes through the layers
+    some_series = max(1, memory // (bar * (context + some_paths * horizon)))
+    return [
+        (slice(s, s + some_series), slice(p, p + some_paths))
+        for s in range(0, series, some_series)
+        for p in range(0, paths, some_paths)
+    ]
+
+# %% ../../nbs/33_forecasting.forecast.ipynb #dd00c7ef
 @patch
 def sample_paths(self: KronosPredictor,
-                 bars,  # B histories (T, 6) float32, columns `BAR_COLS`; an array, or a list where their lengths differ
-                 stamps,  # B time features (T + horizon, 5), the future's included
+                 bars: Sequence[np.ndarray],  # B histories (T, 6) float32, columns `BAR_COLS`; an array, or a list
+                 stamps: Sequence[np.ndarray],  # B time features (T + horizon, 5), the future's included
                  paths: int = 1,  # sample paths per history
-                 T: float = 1., top_k: int = 0, top_p: float = 1.,  # see `kronos_nb.generate.pick`; T=0 is greedy
-                 seed: int|None = None,  # None is random
-                 s2: str = 'train', window: str = 'roll',  # see `kronos_nb.generate.generate`
+                 sampling: Sampling = Sampling(),  # how tokens are drawn
                  raw: bool = False,  # leave bars as the decoder has them?
                  progress: bool = False,  # show a bar?
-                 # bytes that keys and values computed together may take -> (B, paths, horizon, 6) float32
-                 memory: int = 2**28) -> np.ndarray:
+                 memory: int = 2**28  # bytes that keys and values computed together may take
+) -> np.ndarray:  # (B, paths, horizon, 6) float32
     "Continuations of histories, in their own units."
-    horizon, longest = len(stamps[0]) - len(bars[0]), max(map(len, bars))
+    horizon = len(stamps[0]) - len(bars[0])
     if horizon >= self.max_context:
         raise UserError(
             f'the horizon of {horizon} bars leaves no room for a history in a max_context of {self.max_context}'
         )
-    bars, model = [np.ascontiguousarray(b, dtype=np.float32) for b in bars], self.model
-    mean, scale = (np.concatenate(t) for t in zip(*(lookback_stats(b[None]) for b in bars)))
-    names = [zlib.crc32(b.tobytes()) for b in bars]  # a series is known by its bars, wherever it stands in a batch
-    uniforms = draw_uniforms(seed, names, paths, horizon)
-    per_bar = 8 * model.d_model * (model.n_layers + 1)  # keys and values, float32
-    together = max(1, min(paths, memory // (per_bar * horizon)))
-    step = max(
-        1, memory // (per_bar * (3 * min(longest, self.max_context) + together * horizon))
-    )  # the context counts thrice, for what passes through the layers
+    bars = [np.ascontiguousarray(b, dtype=np.float32) for b in bars]
+    uniforms = draw_uniforms(sampling.seed, [zlib.crc32(b.tobytes()) for b in bars], paths, horizon)
     out = np.empty((len(bars), paths, horizon, 6), np.float32)
-    kwargs = dict(T=T, top_k=top_k, top_p=top_p, s2=s2, window=window)
-    jobs = [
-        (slice(a, a + step), slice(p, p + together))
-        for a in range(0, len(bars), step)
-        for p in range(0, paths, together)
-    ]
-    for b, p in tqdm(jobs, 'forecasts', disable=None if progress and len(jobs) > 1 else True, leave=False):
-        z = self._sample(bars[b], stamps[b], uniforms[b, p], mean[b], scale[b], progress and len(jobs) == 1, **kwargs)
-        out[b, p] = z * scale[b, None, None] + mean[b, None, None]
+    batches = self._batches(len(bars), paths, max(map(len, bars)), horizon, memory)
+    many = len(batches) > 1  # then the bar counts batches, else the bars of the forecast
+    for b, p in tqdm(batches, 'forecasts', disable=None if progress and many else True, leave=False):
+        out[b, p] = self._sample(bars[b], stamps[b], uniforms[b, p], sampling, progress and not many)
     return out if raw else enforce_ohlc(out)
 
-# %% ../../nbs/33_forecasting.forecast.ipynb #bc61ca0c
-@patch
-def predict_paths_batch(self: KronosPredictor,
-                        dfs: list[pd.DataFrame],  # histories, of equal length or not
-                        x_timestamps: list|None = None,  # their time stamps; default: the frames' own
-                        # time stamps of the bars to forecast; default: the pattern goes on
-                        y_timestamps: list|None = None,
-                        pred_len: int|None = None,  # bars to forecast; default: as many as y_timestamps
-                        # temperature, top-k, top-p; any choice but these defaults narrows or widens the intervals
-                        T: float = 1., top_k: int = 0, top_p: float = 1.,
-                        sample_count: int = 100,  # sample paths
-                        seed: int|None = None,  # None is random
-                        s2: str = 'train', window: str = 'roll',  # see `kronos_nb.generate.generate`
-                        raw: bool = False,  # leave bars as the decoder has them?
-                        calendar: str|None = None,  # whose holidays to skip, see `future_timestamps`
-                        names: list[str]|None = None,  # of the series
-                        verbose: bool = True) -> list[Forecast]:  # show a progress bar?
-    "Forecasts of several series."
-    given = [
-        dfs,
-        x_timestamps if x_timestamps is not None else [None] * len(dfs),
-        y_timestamps if y_timestamps is not None else [None] * len(dfs),
-    ]
-    if len({*map(len, given)}) > 1:
-        raise UserError(
-            f'{len(dfs)} frames, {len(given[1])} x_timestamps and {len(given[2])} y_timestamps: one of each per series'
-            ' is needed'
-        )
-    if not len(dfs):
-        raise UserError('no frames to forecast from')
+# %% ../../nbs/33_forecasting.forecast.ipynb #286faa96
+def _check_choices(sampling: Sampling, sample_count: int):
+    "Refuse what cannot be sampled."
+    T, top_k, top_p = sampling.T, sampling.top_k, sampling.top_p
     if sample_count < 1:
         raise UserError(f'sample_count is {sample_count}, and must be at least 1')
     if T < 0 or top_k < 0 or not 0 < top_p <= 1:
         raise UserError(
             f'T={T}, top_k={top_k}, top_p={top_p}: T and top_k are at least 0, top_p is above 0 and at most 1'
         )
-    for what, value, known in (('s2', s2, ('train', 'reference')), ('window', window, ('roll', 'recompute'))):
+    for name, value, known in (
+        ('s2', sampling.s2, ('train', 'reference')),
+        ('window', sampling.window, ('roll', 'recompute')),
+    ):
         if value not in known:
-            raise UserError(f'{what} is {value!r}, and must be {known[0]} or {known[1]}')
+            raise UserError(f'{name} is {value!r}, and must be {known[0]} or {known[1]}')
+
+# %% ../../nbs/33_forecasting.forecast.ipynb #bc61ca0c
+@patch
+def predict_paths_batch(self: KronosPredictor,
+                        dfs: list[pd.DataFrame],  # histories, of equal length or not
+                        x_timestamps: list|None = None,  # their time stamps; default: the frames' own
+                        y_timestamps: list|None = None,  # those of the bars to forecast; default: the pattern goes on
+                        pred_len: int|None = None,  # bars to forecast; default: as many as y_timestamps
+                        # temperature, top-k, top-p; any choice but these defaults narrows or widens the intervals
+                        T: float = 1., top_k: int = 0, top_p: float = 1.,
+                        sample_count: int = 100,  # sample paths
+                        seed: int|None = None,  # None is random
+                        s2: str = 'train', window: str = 'roll',  # see `Sampling`
+                        raw: bool = False,  # leave bars as the decoder has them?
+                        calendar: str|None = None,  # whose holidays to skip, see `future_timestamps`
+                        names: list[str]|None = None,  # of the series
+                        verbose: bool = True  # show a progress bar?
+) -> list[Forecast]:
+    "Forecasts of several series."
+    x_timestamps = [None] * len(dfs) if x_timestamps is None else x_timestamps
+    y_timestamps = [None] * len(dfs) if y_timestamps is None else y_timestamps
+    if not len(dfs) == len(x_timestamps) == len(y_timestamps):
+        raise UserError(
+            f'{len(dfs)} frames, {len(x_timestamps)} x_timestamps and {len(y_timestamps)} y_timestamps: one of each per'
+            ' series is needed'
+        )
+    if not len(dfs):
+        raise UserError('no frames to forecast from')
+    sampling = Sampling(T=T, top_k=top_k, top_p=top_p, seed=seed, s2=s2, window=window)
+    _check_choices(sampling, sample_count)
     titles = names or [f'series {i}' if len(dfs) > 1 else 'the history' for i in range(len(dfs))]
-    series = [_history(*s, pred_len, calendar, t) for t, *s in zip(titles, *given)]
-    if len({len(y) for *_, y in series}) > 1:
-        raise UserError(f'y_timestamps of one batch must be equally long, these have {[len(y) for *_, y in series]}')
-    stamps = [np.concatenate((time_features(past), time_features(future))) for _, past, future in series]
-    paths = self.sample_paths(
-        [b for b, *_ in series], stamps, sample_count, T, top_k, top_p, seed, s2, window, raw, verbose
-    )
-
-    def frame(bars, past):
-        return pd.DataFrame({'timestamps': past, **dict(zip(BAR_COLS, bars.T))})
-
+    series = [
+        _read_series(df, x, y, pred_len, calendar, title)
+        for df, x, y, title in zip(dfs, x_timestamps, y_timestamps, titles)
+    ]
+    if len({len(s.future) for s in series}) > 1:
+        lengths = [len(s.future) for s in series]
+        raise UserError(f'y_timestamps of one batch must be equally long, these have {lengths}')
+    features = [s.features() for s in series]
+    paths = self.sample_paths([s.bars for s in series], features, sample_count, sampling, raw, verbose)
     return [
-        Forecast(p, future, frame(bars, past), name, self.calibration)
-        for p, (bars, past, future), name in zip(paths, series, names or [''] * len(dfs))
+        Forecast(p, s.future, s.history(), name, self.calibration)
+        for p, s, name in zip(paths, series, names or [''] * len(dfs))
     ]
 
-
+# %% ../../nbs/33_forecasting.forecast.ipynb #d5f9ca9d
 @patch
 def predict_paths(self: KronosPredictor,
                   df: pd.DataFrame,  # history
-                  x_timestamp=None,  # its time stamps; default: the frame's own
-                  y_timestamp=None,  # time stamps of the bars to forecast; default: the pattern goes on
+                  x_timestamp: Sequence|None = None,  # its time stamps; default: the frame's own
+                  y_timestamp: Sequence|None = None,  # those of the bars to forecast; default: the pattern goes on
                   pred_len: int|None = None,  # bars to forecast; default: as many as y_timestamp
                   T: float = 1., top_k: int = 0, top_p: float = 1.,  # temperature, top-k, top-p
                   sample_count: int = 100,  # sample paths
@@ -382,24 +429,13 @@ def predict_paths(self: KronosPredictor,
                   s2: str = 'train', window: str = 'roll', raw: bool = False,  # see `predict_paths_batch`
                   calendar: str|None = None,  # whose holidays to skip, see `future_timestamps`
                   name: str = '',  # of the series
-                  verbose: bool = True) -> Forecast:  # show a progress bar?
+                  verbose: bool = True  # show a progress bar?
+) -> Forecast:
     "A forecast of one series."
+    choices = dict(seed=seed, s2=s2, window=window, raw=raw, calendar=calendar, verbose=verbose)
+    names = [name] if name else None
     return self.predict_paths_batch(
-        [df],
-        [x_timestamp],
-        [y_timestamp],
-        pred_len,
-        T,
-        top_k,
-        top_p,
-        sample_count,
-        seed,
-        s2,
-        window,
-        raw,
-        calendar,
-        [name] if name else None,
-        verbose,
+        [df], [x_timestamp], [y_timestamp], pred_len, T, top_k, top_p, sample_count, names=names, **choices
     )[0]
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #95d21b17
@@ -412,35 +448,24 @@ def predict_batch(self: KronosPredictor,
                   T: float = 1., top_k: int = 0, top_p: float = .9,  # temperature, top-k, top-p
                   sample_count: int = 1,  # sample paths to average
                   verbose: bool = True,  # show a progress bar?
-                  **kwargs) -> list[pd.DataFrame]:  # seed, s2, window, raw, calendar: see `predict_paths_batch`
+                  **kwargs  # seed, s2, window, raw, calendar: see `predict_paths_batch`
+) -> list[pd.DataFrame]:
     "The mean path of several series, each a frame (horizon, 6) indexed by its future time stamps."
-    return [
-        f.mean()
-        for f in self.predict_paths_batch(
-            df_list,
-            x_timestamp_list,
-            y_timestamp_list,
-            pred_len,
-            T,
-            top_k,
-            top_p,
-            sample_count,
-            verbose=verbose,
-            **kwargs
-        )
-    ]
+    positional = x_timestamp_list, y_timestamp_list, pred_len, T, top_k, top_p, sample_count
+    return [f.mean() for f in self.predict_paths_batch(df_list, *positional, verbose=verbose, **kwargs)]
 
 
 @patch
 def predict(self: KronosPredictor,
             df: pd.DataFrame,  # history
-            x_timestamp=None,  # its time stamps
-            y_timestamp=None,  # time stamps of the bars to forecast
+            x_timestamp: Sequence|None = None,  # its time stamps
+            y_timestamp: Sequence|None = None,  # time stamps of the bars to forecast
             pred_len: int|None = None,  # bars to forecast
             T: float = 1., top_k: int = 0, top_p: float = .9,  # temperature, top-k, top-p
             sample_count: int = 1,  # sample paths to average
             verbose: bool = True,  # show a progress bar?
-            **kwargs) -> pd.DataFrame:  # seed, s2, window, raw, calendar: see `predict_paths_batch`
+            **kwargs  # seed, s2, window, raw, calendar: see `predict_paths_batch`
+) -> pd.DataFrame:
     "The mean of the sample paths, a frame (horizon, 6) indexed by the future time stamps."
     return self.predict_batch(
         [df], [x_timestamp], [y_timestamp], pred_len, T, top_k, top_p, sample_count, verbose, **kwargs
