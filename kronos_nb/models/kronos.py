@@ -11,6 +11,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 
 from ..errors import UserError
@@ -19,6 +20,7 @@ from .layers import Attention, RMSNorm, TransformerBlock
 
 # %% ../../nbs/25_models.kronos.ipynb #1b7e57f2
 def _size(n_layers, d_model, n_heads, ff_dim):
+    "Constructor arguments of a published predictor."
     return dict(
         s1_bits=10,
         s2_bits=10,
@@ -67,13 +69,14 @@ class FixedEmbedding(nn.Module):
 
     def __init__(self,
                  n: int,  # rows
-                 d_model: int):  # width
+                 d_model: int):  # width, even
         super().__init__()
         angle = torch.arange(n)[:, None] * torch.exp(torch.arange(0, d_model, 2) * (-math.log(10000.0) / d_model))
         self.emb = nn.Embedding(n, d_model)
         self.emb.weight = nn.Parameter(torch.stack((angle.sin(), angle.cos()), -1).flatten(1), requires_grad=False)
 
-    def forward(self, ids):  # (...) int64
+    def forward(self,
+                ids: torch.Tensor):  # (...) int64
         "Their rows of the table, (..., d_model)."
         return self.emb(ids)
 
@@ -129,13 +132,17 @@ class DualHead(nn.Module):
         self.proj_s1 = nn.Linear(d_model, 2**s1_bits)
         self.proj_s2 = nn.Linear(d_model, 2**s2_bits)
 
-    def compute_loss(self, s1_logits, s2_logits, s1_targets, s2_targets):  # logits (B, T, vocabulary), targets (B, T)
+    def compute_loss(self,
+                     s1_logits: torch.Tensor, s2_logits: torch.Tensor,  # (B, T, vocabulary)
+                     s1_targets: torch.Tensor, s2_targets: torch.Tensor):  # (B, T) int64
         "(mean of both, coarse, fine) cross-entropies, averaged over positions."
-        s1, s2 = (self.errors(l, t).mean() for l, t in ((s1_logits, s1_targets), (s2_logits, s2_targets)))
+        s1 = self.errors(s1_logits, s1_targets).mean()
+        s2 = self.errors(s2_logits, s2_targets).mean()
         return (s1 + s2) / 2, s1, s2
 
     @staticmethod
-    def errors(logits, targets):  # (B, T, vocabulary), (B, T)
+    def errors(logits: torch.Tensor,  # (B, T, vocabulary)
+               targets: torch.Tensor):  # (B, T) int64
         "Cross-entropy of every position, (B, T)."
         flat = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction='none')
         return flat.view(targets.shape)
@@ -173,18 +180,15 @@ class Kronos(nn.Module, HubModel):
         self.embedding = HierarchicalEmbedding(s1_bits, s2_bits, d_model)
         self.time_emb = TemporalEmbedding(d_model, learn_te)
         self.token_drop = nn.Dropout(token_dropout_p)
-        self.transformer = nn.ModuleList(
-            [
-                TransformerBlock(d_model, n_heads, ff_dim, ffn_dropout_p, attn_dropout_p, resid_dropout_p)
-                for _ in range(n_layers)
-            ]
-        )
+        block = (d_model, n_heads, ff_dim, ffn_dropout_p, attn_dropout_p, resid_dropout_p)
+        self.transformer = nn.ModuleList(TransformerBlock(*block) for _ in range(n_layers))
         self.norm = RMSNorm(d_model)
         self.dep_layer = DependencyAwareLayer(d_model)
         self.head = DualHead(s1_bits, s2_bits, d_model)
         self.apply(self._init)
 
     def _init(self, module):
+        "Fill the weights of one module."
         if isinstance(module, nn.Linear):
             nn.init.xavier_normal_(module.weight)
             if module.bias is not None:
@@ -192,37 +196,43 @@ class Kronos(nn.Module, HubModel):
         elif isinstance(module, nn.Embedding) and module.weight.requires_grad:  # sinusoids stay
             nn.init.normal_(module.weight, std=self.d_model**-0.5)
 
-    def hidden(self,
-               s1_ids: torch.Tensor,  # (B, T) coarse ids
-               s2_ids: torch.Tensor,  # (B, T) fine ids
-               stamp: torch.Tensor|None = None):  # (B, T, 5) time features
-        "The context at every position, (B, T, d_model)."
-        x = self.embedding(s1_ids, s2_ids)
-        if stamp is not None:
-            x = x + self.time_emb(stamp)
-        x = self.token_drop(x)
-        for block in self.transformer:
-            x = block(x)
-        return self.norm(x)
+# %% ../../nbs/25_models.kronos.ipynb #dbd25fe6
+@patch
+def hidden(self: Kronos,
+           s1_ids: torch.Tensor,  # (B, T) coarse ids
+           s2_ids: torch.Tensor,  # (B, T) fine ids
+           stamp: torch.Tensor|None = None):  # (B, T, 5) time features
+    "The context at every position, (B, T, d_model)."
+    x = self.embedding(s1_ids, s2_ids)
+    if stamp is not None:
+        x = x + self.time_emb(stamp)
+    x = self.token_drop(x)
+    for block in self.transformer:
+        x = block(x)
+    return self.norm(x)
 
-    def s2_logits(self,
-                  hidden: torch.Tensor,  # (B, T, d_model), from `hidden`
-                  s1_next: torch.Tensor):  # (B, T) coarse ids of the *next* position
-        "(B, T, 2^s2_bits): the fine token, given the coarse one."
-        return self.head.proj_s2(self.dep_layer(hidden, self.embedding.emb_s1(s1_next)))
 
-    def forward(self,
-                s1_ids: torch.Tensor,  # (B, T) coarse ids
-                s2_ids: torch.Tensor,  # (B, T) fine ids
-                stamp: torch.Tensor|None = None,  # (B, T, 5) time features
-                use_teacher_forcing: bool = False,  # show the second head the true coarse token?
-                s1_targets: torch.Tensor|None = None):  # (B, T): the true ones
-        "(coarse logits, fine logits) of the next position, each (B, T, vocabulary)."
-        h = self.hidden(s1_ids, s2_ids, stamp)
-        s1_logits = self.head.proj_s1(h)
-        if not use_teacher_forcing:
-            s1_targets = sample_tokens(s1_logits.detach())
-        return s1_logits, self.s2_logits(h, s1_targets)
+@patch
+def s2_logits(self: Kronos,
+              hidden: torch.Tensor,  # (B, T, d_model), from `hidden`
+              s1_next: torch.Tensor):  # (B, T) coarse ids of the *next* position
+    "(B, T, 2^s2_bits): the fine token, given the coarse one."
+    return self.head.proj_s2(self.dep_layer(hidden, self.embedding.emb_s1(s1_next)))
+
+# %% ../../nbs/25_models.kronos.ipynb #85b7bc8a
+@patch
+def forward(self: Kronos,
+            s1_ids: torch.Tensor,  # (B, T) coarse ids
+            s2_ids: torch.Tensor,  # (B, T) fine ids
+            stamp: torch.Tensor|None = None,  # (B, T, 5) time features
+            use_teacher_forcing: bool = False,  # show the second head the true coarse token?
+            s1_targets: torch.Tensor|None = None):  # (B, T): the true ones
+    "(coarse logits, fine logits) of the next position, each (B, T, vocabulary)."
+    h = self.hidden(s1_ids, s2_ids, stamp)
+    s1_logits = self.head.proj_s1(h)
+    if not use_teacher_forcing:
+        s1_targets = sample_tokens(s1_logits.detach())
+    return s1_logits, self.s2_logits(h, s1_targets)
 
 # %% ../../nbs/25_models.kronos.ipynb #5dbb7366
 def check_pair(

@@ -39,14 +39,17 @@ class _MeanOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, t):
+        "The mean of t, of the shape of t."
         return _MeanOverProcesses.average(t)
 
     @staticmethod
     def backward(ctx, grad):
+        "The mean of the gradients, likewise."
         return _MeanOverProcesses.average(grad)
 
     @staticmethod
     def average(t):
+        "The mean of t over all processes, of the shape of t."
         t = t.contiguous().clone()
         dist.all_reduce(t)
         return t / dist.get_world_size()
@@ -74,10 +77,13 @@ class BinarySphericalQuantizer(nn.Module):
         super().__init__()
         if dim % group_size:
             raise ValueError(f'group_size {group_size} must divide the {dim} bits of a code')
-        self.beta, self.gamma0, self.gamma, self.zeta, self.scale = beta, gamma0, gamma, zeta, dim**-0.5
-        self.register_buffer(
-            'basis', 2 ** torch.arange(dim - 1, -1, -1)
-        )  # in every published checkpoint; arithmetic here needs neither
+        self.beta = beta
+        self.gamma0 = gamma0
+        self.gamma = gamma
+        self.zeta = zeta
+        self.scale = dim**-0.5
+        # in every published checkpoint; arithmetic here needs neither
+        self.register_buffer('basis', 2 ** torch.arange(dim - 1, -1, -1))
         self.register_buffer('group_basis', 2 ** torch.arange(group_size - 1, -1, -1))
 
     def forward(self,

@@ -8,6 +8,7 @@ __all__ = ['TOKENIZER_SIZES', 'KronosTokenizer', 'tokenizer_loss']
 # %% ../../nbs/24_models.tokenizer.ipynb #c2f8d165
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 
 from .hub import HubModel
@@ -57,30 +58,27 @@ class KronosTokenizer(nn.Module, HubModel):
         self.s1_bits, self.s2_bits = s1_bits, s2_bits
         n_bits = s1_bits + s2_bits
 
-        def blocks(n):
-            return nn.ModuleList(
-                [
-                    TransformerBlock(d_model, n_heads, ff_dim, ffn_dropout_p, attn_dropout_p, resid_dropout_p)
-                    for _ in range(n)
-                ]
-            )
-
-        self.embed, self.head = nn.Linear(d_in, d_model), nn.Linear(d_model, d_in)
-        self.encoder, self.decoder = blocks(n_enc_layers - 1), blocks(n_dec_layers - 1)
+        block = (d_model, n_heads, ff_dim, ffn_dropout_p, attn_dropout_p, resid_dropout_p)
+        self.embed = nn.Linear(d_in, d_model)
+        self.head = nn.Linear(d_model, d_in)
+        self.encoder = nn.ModuleList(TransformerBlock(*block) for _ in range(n_enc_layers - 1))
+        self.decoder = nn.ModuleList(TransformerBlock(*block) for _ in range(n_dec_layers - 1))
         self.quant_embed = nn.Linear(d_model, n_bits)
         self.post_quant_embed_pre = nn.Linear(s1_bits, d_model)
         self.post_quant_embed = nn.Linear(n_bits, d_model)
         self.tokenizer = BSQuantizer(s1_bits, s2_bits, beta, gamma0, gamma, zeta, group_size)
 
-    def to_bits(self, x):  # (B, T, d_in) -> (B, T, bits), before the signs are taken
-        "Encode."
+    def to_bits(self,
+                x: torch.Tensor):  # (B, T, d_in): normalised bars
+        "The encoder's output, (B, T, bits), before the signs are taken."
         x = self.embed(x.to(self.embed.weight.dtype))
         for block in self.encoder:
             x = block(x)
         return self.quant_embed(x)
 
-    def to_bars(self, x):  # (B, T, d_model) -> (B, T, d_in)
-        "Decode what `embed_ids` made of tokens."
+    def to_bars(self,
+                x: torch.Tensor):  # (B, T, d_model), from `embed_ids`
+        "The decoder's output, normalised bars (B, T, d_in)."
         for block in self.decoder:
             x = block(x)
         return self.head(x)
@@ -92,23 +90,34 @@ class KronosTokenizer(nn.Module, HubModel):
         coarse = self.to_bars(self.post_quant_embed_pre(codes[..., : self.s1_bits]))
         return (coarse, self.to_bars(self.post_quant_embed(codes))), loss, codes, indices
 
-    def encode(self,
-               x: torch.Tensor,  # (B, T, d_in): normalised bars
-               half: bool = False):  # [coarse, fine] rather than one index?
-        "Token ids, each (B, T) int64."
-        return self.tokenizer.indices(self.to_bits(x), half)
+# %% ../../nbs/24_models.tokenizer.ipynb #b5e60245
+@patch
+def encode(self: KronosTokenizer,
+           x: torch.Tensor,  # (B, T, d_in): normalised bars
+           half: bool = False):  # [coarse, fine] rather than one index?
+    "Token ids, each (B, T) int64."
+    return self.tokenizer.indices(self.to_bits(x), half)
 
-    def decode(self,
-               ids,  # (B, T) int64, or with `half` a pair of them
-               half: bool = False):  # are they [coarse, fine]?
-        "Bars, (B, T, d_in), from token ids."
-        return self.to_bars(self.embed_ids(ids, half))
 
-    def embed_ids(self, ids, half=False):  # (..., T) as for `decode` -> (..., T, d_model)
-        "What the decoder reads."
-        n = (self.s1_bits, self.s2_bits)
-        bits = torch.cat([indices_to_bits(i, k) for i, k in zip(ids, n)], -1) if half else indices_to_bits(ids, sum(n))
-        return self.post_quant_embed(bits.type_as(self.head.weight) * self.tokenizer.bsq.scale)
+@patch
+def embed_ids(self: KronosTokenizer,
+              ids,  # (..., T) as for `decode`
+              half: bool = False):  # are they [coarse, fine]?
+    "What the decoder reads, (..., T, d_model)."
+    if half:
+        coarse, fine = ids
+        bits = torch.cat((indices_to_bits(coarse, self.s1_bits), indices_to_bits(fine, self.s2_bits)), -1)
+    else:
+        bits = indices_to_bits(ids, self.s1_bits + self.s2_bits)
+    return self.post_quant_embed(bits.type_as(self.head.weight) * self.tokenizer.bsq.scale)
+
+
+@patch
+def decode(self: KronosTokenizer,
+           ids,  # (B, T) int64, or with `half` a pair of them
+           half: bool = False):  # are they [coarse, fine]?
+    "Bars, (B, T, d_in), from token ids."
+    return self.to_bars(self.embed_ids(ids, half))
 
 # %% ../../nbs/24_models.tokenizer.ipynb #1c53a980
 def tokenizer_loss(
