@@ -12,7 +12,7 @@ from plotly.graph_objects import Figure as Interactive
 from plotly.subplots import make_subplots
 
 from .plot import BLUE, CANDLES, GREY, VERMILION, bar_values, date_ticks
-from .plot import MIN_FAN_PATHS, _check_paths, _check_style, fan_bands, opening_at
+from .plot import MIN_FAN_PATHS, check_paths, check_style, fan_bands, opening_at
 from ..errors import UserError, atomic_write
 
 # %% ../../nbs/61_display.interactive.ipynb #ba30b7e8
@@ -42,7 +42,7 @@ def _candle_traces(fig, x, bars, times, style, name, opacity=1.0):
     hover = dict(hovertext=when, hoverinfo='text+y', showlegend=False)
     fig.add_bar(x=x, y=volumes, marker=marker, opacity=0.55 * opacity, name=f'{name}: volume', **hover, **_VOLUMES)
 
-# %% ../../nbs/61_display.interactive.ipynb #383bb6b0
+# %% ../../nbs/61_display.interactive.ipynb #85aae9bf
 def _rgba(color, opacity):
     "The colour '#RRGGBB' with an opacity, as CSS writes it."
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
@@ -81,7 +81,7 @@ def add_line(
     "Add a line to the panel of prices."
     fig.add_scatter(x=x, y=y, mode='lines', line=line, name=name, **_PRICES)
 
-# %% ../../nbs/61_display.interactive.ipynb #207ccae2
+# %% ../../nbs/61_display.interactive.ipynb #da19c5ca
 def _layout(fig, times, title):
     "Label the axes, the bars being dated `times` (n,), and place title and legend."
     ticks, labels = date_ticks(times)
@@ -111,7 +111,7 @@ def save_html(
     with atomic_write(path) as temporary:
         temporary.write_text(fig.to_html(include_plotlyjs=True, full_html=True), encoding='utf-8')
 
-# %% ../../nbs/61_display.interactive.ipynb #a1c9a4db
+# %% ../../nbs/61_display.interactive.ipynb #50214551
 def plotly_forecast(
     # bars the forecast was made from: a `timestamps` column or DatetimeIndex, prices, and `volume` if there is one
     history: pd.DataFrame,
@@ -123,13 +123,13 @@ def plotly_forecast(
     path=None  # HTML to save, self-contained
 ) -> Interactive:  # two panels, prices and volume
     "Draw a forecast as an interactive chart."
-    _check_style(style)
+    check_style(style)
     if path and not str(path).lower().endswith(('.html', '.htm')):
         raise UserError(f'{path}: an interactive picture is saved as .html')
     columns = ['open', 'high', 'low', 'close', 'volume']
     past, past_times = bar_values(history, 'history', columns)
     pred, pred_times = bar_values(forecast, 'forecast', columns)
-    _check_paths(paths, len(pred))
+    check_paths(paths, len(pred))
     n, last = len(past), past[-1, 3]
     times = past_times.append(pred_times)
     fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.75, 0.25], vertical_spacing=0.03)
