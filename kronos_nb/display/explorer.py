@@ -236,7 +236,7 @@ def _make_data_controls(self: ForecastExplorer):
         tooltip='draw the bars that came after the origin',
     )
 
-
+# %% ../../nbs/63_display.explorer.ipynb #450e4b5f
 @patch
 def _make_sampling_controls(self: ForecastExplorer):
     "Make the controls that say with which models and how."
@@ -262,7 +262,7 @@ def _make_sampling_controls(self: ForecastExplorer):
     ]
     self._fields = [self.symbol, self.origin, self.truth, *self._sampling_fields]
 
-
+# %% ../../nbs/63_display.explorer.ipynb #b12a83ce
 @patch
 def _button(self: ForecastExplorer, text, tooltip, action):
     "A button that calls `action`."
