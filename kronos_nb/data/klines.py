@@ -216,7 +216,7 @@ def _handle_duplicates(df, source, drop, findings):
 
 
 def _repair_symbol(df, source, repair, findings):
-    "One symbol's rows as the frame that training sees: duplicates handled, holes filled if that was asked for."
+    "One symbol's rows as the frame that training sees: duplicates handled, holes filled where `repair` says so."
     df = _handle_duplicates(df, source, 'drop_duplicates' in repair, findings)
     if 'ffill' in repair:
         df = _forward_fill(df, source, findings)

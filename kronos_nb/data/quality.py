@@ -88,7 +88,7 @@ class DataReport:
     windows: pd.DataFrame  # a row per symbol: bars and windows of every split
     notes: list[str]  # what was decided while reading
     problems: list[str]  # why training would refuse the data; empty if it would not
-    data: DataConfig  # windows and ratios that were asked for
+    data: DataConfig  # windows and ratios it was checked against
 
     @property
     def ok(self) -> bool:
