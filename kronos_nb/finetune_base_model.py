@@ -6,12 +6,15 @@
 __all__ = ['main', 'finetune_base_model']
 
 # %% ../nbs/72_finetune_base_model.ipynb #59096e9c
+from typing import TYPE_CHECKING
+
 from fastcore.script import Param
 
+from .config import load_config
 from .errors import as_command
-from .training.loop import StageResult
-from .training.run import open_run
-from .training.stages import build_predictor, load_finetuned_tokenizer, train_predictor
+
+if TYPE_CHECKING:
+    from kronos_nb.training.loop import StageResult
 
 # %% ../nbs/72_finetune_base_model.ipynb #60ba693d
 def finetune_base_model(
@@ -19,12 +22,15 @@ def finetune_base_model(
     set: Param('override a key, e.g. training.batch_size=8; may be given several times', action='append') = None,
     # auto goes on from the newest checkpoint, never starts anew, a folder goes on from that checkpoint
     resume: str = 'auto'
-) -> StageResult:
+) -> 'StageResult':
     "Fine-tune the predictor (stage 2) on the tokenizer of stage 1."
+    load_config(config, set)
+    from kronos_nb.training.run import open_run
+    from kronos_nb.training.stages import build_predictor, load_finetuned_tokenizer, train_predictor
+
     with open_run(config, set, resume) as run:
-        return train_predictor(
-            run, build_predictor(run.cfg), load_finetuned_tokenizer(run.cfg.model_paths.finetuned_tokenizer)
-        )
+        model = build_predictor(run.cfg)
+        return train_predictor(run, model, load_finetuned_tokenizer(run.cfg.model_paths.finetuned_tokenizer))
 
 # %% ../nbs/72_finetune_base_model.ipynb #6e741d38
 main = as_command(finetune_base_model)  # the command kronos_finetune_base_model

@@ -6,12 +6,15 @@
 __all__ = ['main', 'finetune_tokenizer']
 
 # %% ../nbs/71_finetune_tokenizer.ipynb #261f1cb8
+from typing import TYPE_CHECKING
+
 from fastcore.script import Param
 
+from .config import load_config
 from .errors import as_command
-from .training.loop import StageResult
-from .training.run import open_run
-from .training.stages import build_tokenizer, train_tokenizer
+
+if TYPE_CHECKING:
+    from kronos_nb.training.loop import StageResult
 
 # %% ../nbs/71_finetune_tokenizer.ipynb #22dd874e
 def finetune_tokenizer(
@@ -19,8 +22,12 @@ def finetune_tokenizer(
     set: Param('override a key, e.g. training.batch_size=8; may be given several times', action='append') = None,
     # auto goes on from the newest checkpoint, never starts anew, a folder goes on from that checkpoint
     resume: str = 'auto'
-) -> StageResult:
+) -> 'StageResult':
     "Fine-tune the tokenizer (stage 1)."
+    load_config(config, set)
+    from kronos_nb.training.run import open_run
+    from kronos_nb.training.stages import build_tokenizer, train_tokenizer
+
     with open_run(config, set, resume) as run:
         return train_tokenizer(run, build_tokenizer(run.cfg))
 
