@@ -20,6 +20,7 @@ from kronos_nb.data.windows import BarStore
 from kronos_nb.evaluate import evaluate
 from kronos_nb.evaluation.rolling import kronos_forecaster, rolling_origins, sees_the_future
 from kronos_nb.forecasting.files import load_predictor
+from kronos_nb.forecasting.sampling import Sampling
 from kronos_nb.train_sequential import train_sequential
 
 TRAINING = dict(
@@ -153,11 +154,8 @@ def test_models_do_not_look_ahead(experiment):
         whole = store.bars[origins[:, None] + np.arange(-lookback, horizon)]
         mean, std = whole.mean(1, keepdims=True), whole.std(1, keepdims=True) + 1e-5
         stamps = store.stamps[origins[:, None] + np.arange(-lookback, horizon)]
-        return (
-            predictor.sample_paths((whole[:, :lookback] - mean) / std, stamps, paths, seed=seed, raw=True)
-            * std[:, None]
-            + mean[:, None]
-        )
+        z = predictor.sample_paths((whole[:, :lookback] - mean) / std, stamps, paths, Sampling(seed=seed), raw=True)
+        return z * std[:, None] + mean[:, None]
 
     for origin in rolling_origins(store, 'test', 2, lookback, horizon):
         assert not sees_the_future(honest, store, int(origin), horizon)

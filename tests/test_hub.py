@@ -33,19 +33,13 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self):
         path, server = self.path.split('?')[0], self.server
         if '/resolve/' in path and (content := server.files.get(path.rsplit('/', 1)[-1])) is not None:
-            return self.answer(
-                content,
-                **{
-                    'ETag': f'"{hashlib.sha1(content).hexdigest()}"',
-                    'X-Repo-Commit': COMMIT,
-                    'Content-Type': 'application/octet-stream',
-                },
-            )
+            etag = f'"{hashlib.sha1(content).hexdigest()}"'
+            kind = 'application/octet-stream'
+            return self.answer(content, **{'ETag': etag, 'X-Repo-Commit': COMMIT, 'Content-Type': kind})
         if path.startswith('/api/models/') and '/resolve/' not in path:
             return self.answer(dict(id='user/mine', sha=COMMIT, siblings=[], private=False, tags=[]))
-        self.answer(
-            dict(error='not found'), 404, **{'X-Error-Code': 'EntryNotFound' if '/resolve/' in path else 'RepoNotFound'}
-        )
+        code = 'EntryNotFound' if '/resolve/' in path else 'RepoNotFound'
+        self.answer(dict(error='not found'), 404, **{'X-Error-Code': code})
 
     do_HEAD = do_GET
 
@@ -56,24 +50,14 @@ class Hub(BaseHTTPRequestHandler):
         if path == '/api/validate-yaml':
             return self.answer(dict(errors=[], warnings=[]))
         if '/preupload/' in path:
-            return self.answer(
-                dict(
-                    files=[
-                        dict(path=f['path'], uploadMode='regular', shouldIgnore=False)
-                        for f in json.loads(body)['files']
-                    ]
-                )
-            )
+            names = [f['path'] for f in json.loads(body)['files']]
+            return self.answer(dict(files=[dict(path=n, uploadMode='regular', shouldIgnore=False) for n in names]))
         if '/commit/' in path:
-            for line in body.splitlines():
-                item = json.loads(line)
+            for item in map(json.loads, body.splitlines()):
                 if item['key'] == 'file':
                     self.server.pushed[item['value']['path']] = base64.b64decode(item['value']['content'])
-            return self.answer(
-                dict(
-                    success=True, commitOid=COMMIT, commitUrl=f'http://{self.headers["Host"]}/user/mine/commit/{COMMIT}'
-                )
-            )
+            url = f'http://{self.headers["Host"]}/user/mine/commit/{COMMIT}'
+            return self.answer(dict(success=True, commitOid=COMMIT, commitUrl=url))
         self.answer(dict(error=f'no route {path}'), 404)
 
 
@@ -94,35 +78,32 @@ def hub(tmp_path):
     server.shutdown()
 
 
+def python(code, env):
+    "Run some lines on a `Kronos` in a fresh Python, which reads the hub's variables when it starts."
+    imports = 'from kronos_nb.errors import UserError\nfrom kronos_nb.models.kronos import Kronos\n'
+    return run('-c', imports + code, **env)
+
+
 def test_from_pretrained_takes_a_hub_id(hub):
     _, env = hub
-    result = run(
-        '-c',
-        "from kronos_nb.model import Kronos; m = Kronos.from_pretrained('NeoQuasar/Kronos-test'); print(m.d_model,"
-        " m.training)",
-        **env,
-    )
+    result = python("m = Kronos.from_pretrained('NeoQuasar/Kronos-test'); print(m.d_model, m.training)", env)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ['32', 'False']
 
 
 def test_push_to_hub_writes_what_it_loads(hub):
     server, env = hub
-    result = run('-c', f"from kronos_nb.model import Kronos; Kronos(**{SMALL}).push_to_hub('user/mine')", **env)
+    result = python(f"Kronos(**{SMALL}).push_to_hub('user/mine')", env)
     assert result.returncode == 0, result.stderr
     assert {'config.json', 'model.safetensors'} <= set(server.pushed)
     server.files = server.pushed
-    again = run('-c', "from kronos_nb.model import Kronos; print(Kronos.from_pretrained('user/mine').n_layers)", **env)
+    again = python("print(Kronos.from_pretrained('user/mine').n_layers)", env)
     assert again.stdout.split() == ['1'], again.stderr
 
 
 def test_a_missing_model_is_a_sentence(hub):
     server, env = hub
     server.files = {}
-    code = (
-        "from kronos_nb.model import Kronos; from kronos_nb.config import UserError\n"
-        "try: Kronos.from_pretrained('NeoQuasar/Kronos-none')\nexcept UserError as e: print(e)"
-    )
     for e in (env, env | dict(HF_ENDPOINT='http://localhost:9')):
-        result = run('-c', code, **e)
+        result = python("try: Kronos.from_pretrained('NeoQuasar/Kronos-none')\nexcept UserError as e: print(e)", e)
         assert 'NeoQuasar/Kronos-none' in result.stdout and 'folder' in result.stdout, result.stdout + result.stderr
