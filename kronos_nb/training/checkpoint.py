@@ -16,7 +16,7 @@ from safetensors.torch import load as load_tensors, save as save_tensors
 from torch import nn
 
 from ..errors import UserError
-from ..models.hub import folder_aside, hidden_name, put_in_place, sync_files
+from ..models.hub import folder_aside, hidden_name, move_into_place, sync_files
 
 log = logging.getLogger('kronos_nb')  # the package's
 
@@ -96,7 +96,7 @@ def save(self: Checkpoints,
             for name, data in files.items():
                 (aside / name).write_bytes(data)
             sync_files(aside)
-            put_in_place(aside, final)
+            move_into_place(aside, final)
         self._remove_old()
     except OSError as e:
         raise UserError(
