@@ -6,7 +6,8 @@
 __all__ = ['log', 'verdict', 'draw_forecasts', 'Judgement', 'origins_to_judge', 'judge', 'SequentialResult', 'conclude']
 
 # %% ../../nbs/55_evaluation.judge.ipynb #fe3bcf2b
-import logging, re
+import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -6,7 +6,12 @@
 __all__ = ['log', 'rng_state', 'set_rng_state', 'digest', 'Checkpoints', 'require_same']
 
 # %% ../../nbs/41_training.checkpoint.ipynb #e61943ca
-import hashlib, io, json, logging, random, shutil
+import hashlib
+import io
+import json
+import logging
+import random
+import shutil
 from pathlib import Path
 
 import numpy as np

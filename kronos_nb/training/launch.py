@@ -7,7 +7,13 @@ __all__ = ['log', 'choose_backend', 'choose_precision', 'tracker_names', 'make_a
            'StopSignals', 'exit_by_signal', 'share_arrays', 'launch', 'describe_process']
 
 # %% ../../nbs/40_training.launch.ipynb #63df8477
-import ctypes, logging, logging.handlers, os, signal, sys, threading
+import ctypes
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from importlib.util import find_spec

@@ -7,7 +7,9 @@ __all__ = ['log', 'METRICS', 'SPEED', 'RESUMABLE_CHANGES', 'write_metrics', 'out
            'StageResult', 'Trainer', 'fit', 'saved_bytes', 'describe_stage']
 
 # %% ../../nbs/44_training.loop.ipynb #1e2ca680
-import logging, signal, time
+import logging
+import signal
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

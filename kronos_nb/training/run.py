@@ -6,7 +6,11 @@
 __all__ = ['log', 'Run', 'check_resume', 'load_store', 'open_run']
 
 # %% ../../nbs/42_training.run.ipynb #44271b74
-import json, logging, os, socket, time
+import json
+import logging
+import os
+import socket
+import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field

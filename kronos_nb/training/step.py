@@ -6,7 +6,8 @@
 __all__ = ['Stage', 'freeze', 'inject_lora', 'merged', 'make_schedule', 'make_optimizer', 'epoch_plan', 'train_step', 'validate']
 
 # %% ../../nbs/43_training.step.ipynb #f9ebcff9
-import copy, re
+import copy
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
