@@ -379,11 +379,14 @@ def predict_paths_batch(self: KronosPredictor,
                         x_timestamps: list|None = None,  # their time stamps; default: the frames' own
                         y_timestamps: list|None = None,  # those of the bars to forecast; default: the pattern goes on
                         pred_len: int|None = None,  # bars to forecast; default: as many as y_timestamps
-                        # temperature, top-k, top-p; any choice but these defaults narrows or widens the intervals
-                        T: float = 1., top_k: int = 0, top_p: float = 1.,
+                        # any choice but the defaults of these three narrows or widens the intervals
+                        T: float = 1.,  # temperature; 0 takes the likeliest
+                        top_k: int = 0,  # keep the k likeliest tokens; 0 keeps all
+                        top_p: float = 1.,  # keep the likeliest tokens that hold this probability
                         sample_count: int = 100,  # sample paths
                         seed: int|None = None,  # None is random
-                        s2: str = 'train', window: str = 'roll',  # see `Sampling`
+                        s2: str = 'train',  # how the fine token is decoded: train or reference
+                        window: str = 'roll',  # when the context is full: roll or recompute
                         raw: bool = False,  # leave bars as the decoder has them?
                         calendar: str|None = None,  # whose holidays to skip, see `future_timestamps`
                         names: list[str]|None = None,  # of the series
@@ -423,10 +426,14 @@ def predict_paths(self: KronosPredictor,
                   x_timestamp: Sequence|None = None,  # its time stamps; default: the frame's own
                   y_timestamp: Sequence|None = None,  # those of the bars to forecast; default: the pattern goes on
                   pred_len: int|None = None,  # bars to forecast; default: as many as y_timestamp
-                  T: float = 1., top_k: int = 0, top_p: float = 1.,  # temperature, top-k, top-p
+                  T: float = 1.,  # temperature; 0 takes the likeliest
+                  top_k: int = 0,  # keep the k likeliest tokens; 0 keeps all
+                  top_p: float = 1.,  # keep the likeliest tokens that hold this probability
                   sample_count: int = 100,  # sample paths
                   seed: int|None = None,  # None is random
-                  s2: str = 'train', window: str = 'roll', raw: bool = False,  # see `predict_paths_batch`
+                  s2: str = 'train',  # how the fine token is decoded: train or reference
+                  window: str = 'roll',  # when the context is full: roll or recompute
+                  raw: bool = False,  # leave bars as the decoder has them?
                   calendar: str|None = None,  # whose holidays to skip, see `future_timestamps`
                   name: str = '',  # of the series
                   verbose: bool = True  # show a progress bar?
@@ -445,7 +452,9 @@ def predict_batch(self: KronosPredictor,
                   x_timestamp_list: list|None = None,  # their time stamps
                   y_timestamp_list: list|None = None,  # time stamps of the bars to forecast
                   pred_len: int|None = None,  # bars to forecast
-                  T: float = 1., top_k: int = 0, top_p: float = .9,  # temperature, top-k, top-p
+                  T: float = 1.,  # temperature; 0 takes the likeliest
+                  top_k: int = 0,  # keep the k likeliest tokens; 0 keeps all
+                  top_p: float = .9,  # keep the likeliest tokens that hold this probability
                   sample_count: int = 1,  # sample paths to average
                   verbose: bool = True,  # show a progress bar?
                   **kwargs  # seed, s2, window, raw, calendar: see `predict_paths_batch`
@@ -461,7 +470,9 @@ def predict(self: KronosPredictor,
             x_timestamp: Sequence|None = None,  # its time stamps
             y_timestamp: Sequence|None = None,  # time stamps of the bars to forecast
             pred_len: int|None = None,  # bars to forecast
-            T: float = 1., top_k: int = 0, top_p: float = .9,  # temperature, top-k, top-p
+            T: float = 1.,  # temperature; 0 takes the likeliest
+            top_k: int = 0,  # keep the k likeliest tokens; 0 keeps all
+            top_p: float = .9,  # keep the likeliest tokens that hold this probability
             sample_count: int = 1,  # sample paths to average
             verbose: bool = True,  # show a progress bar?
             **kwargs  # seed, s2, window, raw, calendar: see `predict_paths_batch`
