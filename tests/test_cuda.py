@@ -8,10 +8,10 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA d
 from conftest import small_config
 
 from kronos_nb.config import load_config
-from kronos_nb.forecasting.engine import generate
+from kronos_nb.forecasting.engine import Contexts, generate
 from kronos_nb.forecasting.sampling import draw_uniforms
 from kronos_nb.models.kronos import KRONOS_SIZES, Kronos
-from kronos_nb.models.tokenizer import TOKENIZER_SIZES, KronosTokenizer
+from kronos_nb.models.tokenizer import KronosTokenizer, TOKENIZER_SIZES
 from kronos_nb.train_sequential import train_sequential
 from kronos_nb.training.launch import choose_precision, make_accelerator
 
@@ -22,10 +22,10 @@ def test_paths_are_those_of_the_cpu():
     model = Kronos(**KRONOS_SIZES['mini']).eval().double()
     tokenizer = KronosTokenizer(**TOKENIZER_SIZES['base']).eval().double()
     x, stamp = torch.randn(2, 64, 6).double(), torch.randint(1, 7, (2, 72, 5))
-    s1, s2 = tokenizer.encode(x, half=True)
+    contexts = Contexts(*tokenizer.encode(x, half=True))
     u = draw_uniforms(0, [0, 1], 4, 8)
-    here = generate(model, s1, s2, stamp, u, 64)
-    there = generate(model.cuda(), s1.cuda(), s2.cuda(), stamp.cuda(), u, 64)
+    here = generate(model, contexts, stamp, u, 64)
+    there = generate(model.cuda(), Contexts(contexts.s1.cuda(), contexts.s2.cuda()), stamp.cuda(), u, 64)
     for a, b in zip(here, there):
         assert torch.equal(a, b.cpu())
 

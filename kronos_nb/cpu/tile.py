@@ -35,7 +35,7 @@ class _Matrix(NamedTuple):
     stride: ir.Value  # words from a row to the next
 
 
-def _matrix(context, builder, kind, value, word):
+def _matrix_in_memory(context, builder, kind, value, word):
     "The `_Matrix` of an array of numba, seen as words of the type `word`."
     array = make_array(kind)(context, builder, value)
     data = builder.bitcast(array.data, word.as_pointer())
@@ -47,7 +47,7 @@ def _pointer(builder, matrix, row, column):
     return builder.gep(matrix.data, [builder.add(builder.mul(row, matrix.stride), column)])
 
 
-def _rows(builder, matrix, row, column):
+def _row_pointers(builder, matrix, row, column):
     "Where TILE_ROWS rows of a matrix begin, from (row, column) on."
     return [_pointer(builder, matrix, builder.add(row, _i64(i)), column) for i in range(TILE_ROWS)]
 
@@ -122,10 +122,10 @@ def _multiply(context, builder, signature, values, accumulate):
     kinds = signature.args
     _, r, _, j, n, _, row, column = values
     word = _f32 if kinds[2].dtype == float32 else _i32
-    a = _matrix(context, builder, kinds[0], values[0], word)
-    b = _matrix(context, builder, kinds[2], values[2], word)
-    out = _matrix(context, builder, kinds[5], values[5], _f32)
-    a_rows, out_rows = _rows(builder, a, r, _i64(0)), _rows(builder, out, row, column)
+    a = _matrix_in_memory(context, builder, kinds[0], values[0], word)
+    b = _matrix_in_memory(context, builder, kinds[2], values[2], word)
+    out = _matrix_in_memory(context, builder, kinds[5], values[5], _f32)
+    a_rows, out_rows = _row_pointers(builder, a, r, _i64(0)), _row_pointers(builder, out, row, column)
 
     def step(k, sums):
         b_row = _load_row(builder, _pointer(builder, b, k, j), ir.VectorType(word, LANES))

@@ -297,13 +297,9 @@ def _sample(self: KronosPredictor, bars: Sequence[np.ndarray], stamps: Sequence[
     mean, scale = (np.stack(s) for s in zip(*map(lookback_stats, bars)))
     x = _left_aligned([normalise(b, m, s, self.clip) for b, m, s in zip(bars, mean, scale)], self.device)
     times = _left_aligned([s.astype(np.int64) for s in stamps], self.device)
-    lengths = torch.tensor([len(b) for b in bars])
-    s1, s2 = encode_context(self.tokenizer, x)
-    choices = dict(T=sampling.T, top_k=sampling.top_k, top_p=sampling.top_p, s2=sampling.s2, window=sampling.window)
-    new = generate(
-        self.model, s1, s2, times, uniforms, self.max_context, lengths=lengths, progress=progress, **choices
-    )
-    z = decode_paths(self.tokenizer, s1, s2, *new, self.max_context, lengths).float().cpu().numpy()
+    contexts = encode_context(self.tokenizer, x, torch.tensor([len(b) for b in bars]))
+    new = generate(self.model, contexts, times, uniforms, self.max_context, sampling, progress=progress)
+    z = decode_paths(self.tokenizer, contexts, new, self.max_context).float().cpu().numpy()
     return z * scale[:, None, None] + mean[:, None, None]
 
 

@@ -28,7 +28,7 @@ def token_probs(
     p = p.masked_fill(p < ranked.gather(-1, kept - 1), 0)
     return p / p.sum(-1, keepdim=True)
 
-
+# %% ../../nbs/30_forecasting.sampling.ipynb #c4d186d9
 def pick(
     logits: torch.Tensor,  # (N, vocabulary)
     u: torch.Tensor,  # (N,) uniforms in [0, 1)
@@ -39,9 +39,8 @@ def pick(
     if T == 0:
         return logits.argmax(-1)
     cdf = token_probs(logits, T, top_k, top_p).cumsum(-1)
-    return (
-        torch.searchsorted(cdf, u[:, None].to(cdf) * cdf[:, -1:], right=True).squeeze(-1).clamp_(max=cdf.shape[-1] - 1)
-    )
+    target = u[:, None].to(cdf) * cdf[:, -1:]
+    return torch.searchsorted(cdf, target, right=True).squeeze(-1).clamp_(max=cdf.shape[-1] - 1)
 
 # %% ../../nbs/30_forecasting.sampling.ipynb #91831bc0
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +64,8 @@ def draw_uniforms(
     "The random numbers of every path."
     if seed is None:
         seed = int(np.random.SeedSequence().entropy % 2**63)
-    u = [
-        [np.random.default_rng((seed, int(s), p)).random((horizon, 2), np.float32) for p in range(paths)]
-        for s in series
-    ]
-    return torch.from_numpy(np.array(u))
+
+    def of_path(s, p):
+        return np.random.default_rng((seed, int(s), p)).random((horizon, 2), np.float32)
+
+    return torch.from_numpy(np.array([[of_path(s, p) for p in range(paths)] for s in series]))
