@@ -11,7 +11,7 @@ from kronos_nb.config import load_config
 from kronos_nb.forecasting.engine import Contexts, generate
 from kronos_nb.forecasting.sampling import draw_uniforms
 from kronos_nb.models.kronos import KRONOS_SIZES, Kronos
-from kronos_nb.models.tokenizer import KronosTokenizer, TOKENIZER_SIZES
+from kronos_nb.models.tokenizer import TOKENIZER_SIZES, KronosTokenizer
 from kronos_nb.train_sequential import train_sequential
 from kronos_nb.training.launch import choose_precision, make_accelerator
 

@@ -15,7 +15,7 @@ from numba import carray, float32, int32, int64, types
 from numba.extending import intrinsic
 
 from .attention import AttentionInputs, attention_thread
-from .gemm import ACCUMULATE, GEMV_MAX_ROWS, MATRIX, PACKED_LINEAR, PackedLinear, STORE, SWIGLU, VECTOR
+from .gemm import ACCUMULATE, GEMV_MAX_ROWS, MATRIX, PackedLinear, STORE, SWIGLU, VECTOR
 from .gemm import gemm_thread
 from .linking import entry, inlined, linked, region, struct
 from .numbers import exp, float_of_bits
@@ -178,7 +178,8 @@ KV_CACHE, WINDOW = struct(KVCache, _F[6], _F[7]), struct(Window, int64[::1], int
 
 @linked(_F[4], int64, int64, KV_CACHE, types.UniTuple(int64, 5), _F[4], VECTOR)
 def _turn_and_keep(qkv, r, h, cache, place, rope, q):
-    "Turn a row's query to q (size,); keep its key and value at place: layer, series, path, position (-1 for none), row."
+    """Turn a row's query to q (size,); keep its key and value at place:
+    layer, series, path, position (-1 for none), row."""
     layer, b, p, at, i = place
     _rotate(qkv[0, r, h], rope, b, i, q)
     if at >= 0:
@@ -190,7 +191,8 @@ def _turn_and_keep(qkv, r, h, cache, place, rope, q):
 
 @linked(_F[4], KV_CACHE, int64, int64, WINDOW, _F[4], _F[3])
 def decode_attention(qkv, cache, layer, n, window, rope, o):
-    """A thread's part of what the newest of n positions of every branch read, o (R, heads, size), R = series * paths * positions.
+    """A thread's part of what the newest of n positions of every branch read, o (R, heads, size),
+    R = series * paths * positions.
     qkv (3, R, heads, size): queries, keys and values, not turned yet. With n = 0 there are only queries."""
     (_, R, heads, size), (_, _, series, _, paths, _, _) = qkv.shape, cache.own.shape
     new = R // (series * paths)  # positions of each path
@@ -466,7 +468,8 @@ def _prefill_region(blocks, projected, whole, cache, rope, state):
 @entry('compiling the loops of forecasts, once per machine')
 def prefill(blocks, projected, whole, cache, rope, state):
     """Contexts through the blocks: state.x (series * context, d) in place, keys and values to the cache.
-    `projected`: the first block's projections are in state.qkv already. Of the block `whole`, if there is such a one, only keys and values are made."""
+    `projected`: the first block's projections are in state.qkv already. Of the block `whole`, if there is such a one,
+    only keys and values are made."""
     parallel_region(_prefill_region, (blocks, projected, whole, cache, rope, state))
 
 # %% ../../nbs/17_cpu.decode.ipynb #61f0812d
@@ -554,7 +557,8 @@ BARS = struct(Bars, _F[3], _F[3], _F[5], _F[5], int64[::1], MATRIX, int64[:, :, 
 @linked(PREDICTOR, BARS, int64, RUN_STATE)
 def _embed_bar(w, bars, i, state):
     "Step 1: the embedded bar i - 1, in state.x."
-    (R, d), paths, both = state.x.shape, len(state.x) // len(bars.lengths), np.empty((len(state.x), 2 * w.blocks.width), np.float32)
+    (R, d), paths = state.x.shape, len(state.x) // len(bars.lengths)
+    both = np.empty((R, 2 * w.blocks.width), np.float32)
     emb_s1 = _matrix_at(w.heads, _EMB_S1, (w.s1_vocabulary, d))
     emb_s2 = _matrix_at(w.heads, _EMB_S2, (w.s2_vocabulary, d))
     for r in range(R):
@@ -630,7 +634,8 @@ def _keep_hidden_region(w, cache, rope, state):
 
 @entry('compiling the loops of forecasts, once per machine')
 def keep_hidden(predictor, cache, rope, state):
-    "What the heads see of contexts, state.h, from state.x behind the blocks; its keys and values to a cache of one layer."
+    """What the heads see of contexts, state.h, from state.x behind the blocks; its keys and values to a cache
+    of one layer."""
     parallel_region(_keep_hidden_region, (predictor, cache, rope, state))
 
 # %% ../../nbs/17_cpu.decode.ipynb #ee695fed

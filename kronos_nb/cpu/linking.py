@@ -6,8 +6,6 @@
 __all__ = ['FINITE', 'inlined', 'region', 'LinkedLoop', 'linked', 'struct', 'CompilationBar', 'Entry', 'entry']
 
 # %% ../../nbs/13_cpu.linking.ipynb #bc569110
-import inspect
-
 import llvmlite.binding as llvm
 import numba
 from numba import types

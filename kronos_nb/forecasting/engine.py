@@ -145,7 +145,7 @@ def plain_linear(
 
 def _joined(*layers):
     "Linear layers of one input as one: weight (sum of outputs, inputs) and bias."
-    weights, biases = zip(*((plain_linear(l).weight, l.bias) for l in layers))
+    weights, biases = zip(*((plain_linear(layer).weight, layer.bias) for layer in layers))
     return torch.cat(weights), None if biases[0] is None else torch.cat(biases)
 
 # %% ../../nbs/31_forecasting.engine.ipynb #ad5635eb
@@ -258,7 +258,8 @@ class TorchDecoder(TorchBlocks):
 
     def prefill(self,
                 x: torch.Tensor,  # (B, C, d): embedded bars
-                qkv: torch.Tensor|None = None):  # (3, B, C, d): the first block's projections of x, where they are known
+                # (3, B, C, d): the first block's projections of x, where they are known
+                qkv: torch.Tensor|None = None):
         "Read contexts."
         h = self._norm(super().prefill(x, qkv))
         k, v = self._dep_keys(h[:, None], torch.arange(h.shape[1], device=h.device)[None])
@@ -331,8 +332,8 @@ def pack_linear(
 def _block_weights(block, rows):
     "The arrays of a transformer block, for so many rows."
     a, ffn = block.self_attn, block.ffn
-    attention = [pack_linear(l, rows) for l in (a.q_proj, a.k_proj, a.v_proj, a.out_proj)]
-    feed_forward = [pack_linear(l, rows) for l in (ffn.w1, ffn.w3, ffn.w2)]
+    attention = [pack_linear(layer, rows) for layer in (a.q_proj, a.k_proj, a.v_proj, a.out_proj)]
+    feed_forward = [pack_linear(layer, rows) for layer in (ffn.w1, ffn.w3, ffn.w2)]
     return loops.BlockWeights(_array(block.norm1.weight), *attention, _array(block.norm2.weight), *feed_forward)
 
 
@@ -405,7 +406,7 @@ class KernelBlocks:
     def extend(self,
                x: torch.Tensor):  # (B, paths, t, d): the first positions of the branches
         "Them behind the blocks, (B, paths, t, d)."
-        (B, paths, t, d), rows = x.shape, x.numel() // x.shape[-1]
+        (B, _, t, d), rows = x.shape, x.numel() // x.shape[-1]
         state = loops.run_state(rows, d, self.ff_width)
         state.x[:] = x.reshape(rows, d)
         rope = self._rope(self.rotary, _positions_ahead(self.lengths, 0, t))
@@ -436,7 +437,8 @@ class KernelDecoder(KernelBlocks):
 
     def prefill(self,
                 x: torch.Tensor,  # (B, C, d): embedded bars
-                qkv: torch.Tensor|None = None):  # (3, B, C, d): the first block's projections of x, where they are known
+                # (3, B, C, d): the first block's projections of x, where they are known
+                qkv: torch.Tensor|None = None):
         "Read contexts."
         (B, C, d), heads, state = x.shape, self.dep.n_heads, self._prefill(x, qkv, True)
         self.dep_context = np.empty((2, 1, B, heads, C, d // heads), np.float32)
@@ -465,8 +467,8 @@ class KernelDecoder(KernelBlocks):
     def _predictor(self, rows):
         "The model as the loops take it, for so many rows."
         model, dep, e = self.model, self.dep, self.model.embedding
-        attention = [pack_linear(l, rows) for l in (dep.q_proj, dep.k_proj, dep.v_proj, dep.out_proj)]
-        heads = [pack_linear(l, rows) for l in (model.head.proj_s1, model.head.proj_s2)]
+        attention = [pack_linear(layer, rows) for layer in (dep.q_proj, dep.k_proj, dep.v_proj, dep.out_proj)]
+        heads = [pack_linear(layer, rows) for layer in (model.head.proj_s1, model.head.proj_s2)]
         embeddings, fusion = [_array(t.weight) for t in (e.emb_s1, e.emb_s2)], pack_linear(e.fusion_proj, rows)
         norm, dep_norm = _array(model.norm.weight), _array(model.dep_layer.norm.weight)
         self.head_weights = loops.HeadWeights(*embeddings, fusion, norm, *attention, dep_norm, *heads)
@@ -553,7 +555,8 @@ def _recompute(decoder, paths, begin):
 
 # %% ../../nbs/31_forecasting.engine.ipynb #3b97d967
 def _continue(decoder, contexts, stamp, uniforms, new):
-    "`generate` with a decoder of these contexts; writes new (2, B, paths, horizon), and yields how many bars were made."
+    """`generate` with a decoder of these contexts; writes new (2, B, paths, horizon), and yields how many bars
+    were made."""
     s1, s2, lengths = contexts
     kept, model, (paths, horizon) = decoder.lengths, decoder.model, new.shape[2:]
     C = int(kept.max())
@@ -644,7 +647,7 @@ def decode_paths(
 ) -> torch.Tensor:  # (B, paths, horizon, d_in) normalised bars
     "Decode sampled continuations."
     (s1, s2, lengths), (new_s1, new_s2) = contexts, new
-    (B, context), (paths, horizon) = s1.shape, new_s1.shape[1:]
+    (B, context), horizon = s1.shape, new_s1.shape[-1]
     lengths = torch.full((B,), context, device=s1.device) if lengths is None else lengths.to(s1.device)
     kept = lengths.clamp(max=max(1, max_context - horizon))
     C = int(kept.max())
