@@ -62,7 +62,7 @@ def explore(
     port: int = None,  # of this computer (default: one that is free)
     no_browser: bool = False,  # only print the address
     data: str = None,  # other K-lines to forecast: a file, folder or glob
-    other: _OTHER = None,
+    other: _OTHER = None,  # another model to compare with
     all_bars: bool = False,  # forecast from every moment, not from the held-out bars alone
     out: str = None,  # folder that pictures and tables are written to (default: explorer in the experiment's folder)
     device: str = None  # cpu, cuda, ... (default: the best there is)

@@ -114,7 +114,7 @@ class Holes(list):
         pairs = [
             (x, d)
             for x, d in pairs
-            if x.arg not in ('self', 'cls') and not (x is (a.posonlyargs + a.args)[0] and 'patch' in kinds)
+            if x.arg not in ('self', 'cls') and not (x in (a.posonlyargs + a.args)[:1] and 'patch' in kinds)
         ]
         pairs += [(x, None) for x in (a.vararg, a.kwarg) if x]
         at = {x.arg: (d or x).end_lineno for x, d in pairs}

@@ -24,11 +24,11 @@ class AttentionInputs(NamedTuple):
     "Queries, keys and values, and the rotary tables of their positions."
 
     q: np.ndarray  # (B, T, >= heads, size)
-    k: np.ndarray
-    v: np.ndarray
+    k: np.ndarray  # the same
+    v: np.ndarray  # the same
     first: tuple  # the heads of q, k and v that are head 0
     cos: np.ndarray  # (1 or B, T, size) float32
-    sin: np.ndarray
+    sin: np.ndarray  # the same
 
 # %% ../../nbs/15_cpu.attention.ipynb #cd0ed6d6
 @njit(inline='always')
@@ -211,7 +211,14 @@ def attention_thread(inputs, packing, o, lse, k_cache, v_cache):
 
 
 @compiled_loop(**FASTMATH)
-def attention_forward(inputs, packing, o, lse, k_cache, v_cache):
+def attention_forward(
+    inputs,  # `AttentionInputs`
+    packing,  # `Packing` of the factors
+    o,  # (B, T, heads, size), written to
+    lse,  # (B, heads, T) float32, written to, or empty
+    k_cache,  # (B, heads, >= T, size) elements for the turned keys, or empty
+    v_cache  # the same for the values
+):
     "As `attention_thread`, on all threads."
     parallel_region(attention_thread, (inputs, packing, o, lse, k_cache, v_cache))
 
@@ -356,9 +363,9 @@ def _block_dk_dv(head, block, start):
 class AttentionGradients(NamedTuple):
     "To write to, each (B, T, heads, size)."
 
-    dq: np.ndarray
-    dk: np.ndarray
-    dv: np.ndarray
+    dq: np.ndarray  # of the queries
+    dk: np.ndarray  # of the keys
+    dv: np.ndarray  # of the values
 
 
 @compiled_loop(**FASTMATH)

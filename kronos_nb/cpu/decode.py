@@ -24,7 +24,12 @@ from .tile import PACK_F32, TILE, tile
 
 # %% ../../nbs/17_cpu.decode.ipynb #87c4b7e5
 @linked(MATRIX, VECTOR, float32, MATRIX)
-def rms_norm_rows(x, weight, eps, out):
+def rms_norm_rows(
+    x,  # (R, d)
+    weight,  # (d,)
+    eps,  # added to the mean squares
+    out  # (R, d), written to
+):
     "Rows of x (R, d) over their root mean squares, times the weight (d,), to out (R, d)."
     for r in range(len(x)):
         a = np.float32(0)
@@ -173,7 +178,8 @@ def _read_context(s, n, v, out):
 
 # %% ../../nbs/17_cpu.decode.ipynb #353b4c03
 _F = {n: types.Array(float32, n, 'C') for n in range(3, 8)}  # arrays of n dimensions
-KV_CACHE, WINDOW = struct(KVCache, _F[6], _F[7]), struct(Window, int64[::1], int64[::1])
+KV_CACHE = struct(KVCache, _F[6], _F[7])  # numba's type
+WINDOW = struct(Window, int64[::1], int64[::1])  # numba's type
 
 
 @linked(_F[4], int64, int64, KV_CACHE, types.UniTuple(int64, 5), _F[4], VECTOR)
@@ -190,7 +196,15 @@ def _turn_and_keep(qkv, r, h, cache, place, rope, q):
 
 
 @linked(_F[4], KV_CACHE, int64, int64, WINDOW, _F[4], _F[3])
-def decode_attention(qkv, cache, layer, n, window, rope, o):
+def decode_attention(
+    qkv,  # (3, R, heads, size): of the newest positions of all paths
+    cache,  # `KVCache`, read and written
+    layer,  # of the cache
+    n,  # positions the branches have, the newest included
+    window,  # `Window`: what they see
+    rope,  # of the newest positions, as `RunState` has paths
+    o  # (R, heads, size), written to
+):
     """A thread's part of what the newest of n positions of every branch read, o (R, heads, size),
     R = series * paths * positions.
     qkv (3, R, heads, size): queries, keys and values, not turned yet. With n = 0 there are only queries."""
@@ -256,7 +270,13 @@ def _smallest_kept(p, top_k, top_p):
 
 
 @linked(VECTOR, float32, float32, int64, float32, returns=int64)
-def sample(logits, u, T, top_k, top_p):
+def sample(
+    logits,  # (vocabulary,)
+    u,  # a uniform in [0, 1)
+    T,  # temperature; 0 takes the likeliest
+    top_k,  # keep the k likeliest; 0 keeps all
+    top_p  # keep the likeliest that hold this probability
+):
     "The token, by inverse CDF at the uniform u, as `kronos_nb.forecasting.sampling.pick` does; logits (vocabulary,)."
     best, likeliest = np.float32(-3e38), 0
     for i in range(len(logits)):
@@ -286,13 +306,13 @@ class BlockWeights(NamedTuple):
     "Of one transformer block."
 
     norm1: np.ndarray  # (d,)
-    q: PackedLinear
-    k: PackedLinear
-    v: PackedLinear
+    q: PackedLinear  # queries,
+    k: PackedLinear  # keys
+    v: PackedLinear  # and values
     out: PackedLinear  # attention's
     norm2: np.ndarray  # (d,)
-    gate: PackedLinear
-    up: PackedLinear
+    gate: PackedLinear  # SiLU of it is multiplied
+    up: PackedLinear  # by this
     down: PackedLinear  # the feed-forward part's
 
 
@@ -301,11 +321,11 @@ class Blocks(NamedTuple):
 
     table: np.ndarray  # (layers, addresses) int64, of `BlockWeights`
     width: int  # d
-    ff_width: int
+    ff_width: int  # inside the feed-forward part
     eps: float  # of their norms
 
 
-BLOCKS_TYPE = struct(Blocks, int64[:, ::1], int64, int64, float32)
+BLOCKS_TYPE = struct(Blocks, int64[:, ::1], int64, int64, float32)  # numba's type
 
 
 def addresses(
@@ -367,7 +387,7 @@ class RunState(NamedTuple):
     logits: np.ndarray  # (R, vocabulary)
 
 
-RUN_STATE = struct(RunState, MATRIX, MATRIX, _F[3], MATRIX, MATRIX, MATRIX)
+RUN_STATE = struct(RunState, MATRIX, MATRIX, _F[3], MATRIX, MATRIX, MATRIX)  # numba's type
 
 
 def run_state(
@@ -466,7 +486,14 @@ def _prefill_region(blocks, projected, whole, cache, rope, state):
 
 
 @entry('compiling the loops of forecasts, once per machine')
-def prefill(blocks, projected, whole, cache, rope, state):
+def prefill(
+    blocks,  # `Blocks`
+    projected,  # are the first block's projections in state.qkv already?
+    whole,  # the block of which keys and values alone are made; -1 for none
+    cache,  # `KVCache`, whose contexts are written
+    rope,  # (t, 2, 1 or series, 1, size) cosines and sines of the positions
+    state  # `RunState`, whose x is changed in place
+):
     """Contexts through the blocks: state.x (series * context, d) in place, keys and values to the cache.
     `projected`: the first block's projections are in state.qkv already. Of the block `whole`, if there is such a one,
     only keys and values are made."""
@@ -480,7 +507,10 @@ def _project_region(blocks, state):
 
 
 @entry('compiling the loops of forecasts, once per machine')
-def project(blocks, state):
+def project(
+    blocks,  # `Blocks`
+    state  # `RunState`, whose qkv is written
+):
     "Queries, keys and values of the first block, of state.x, to state.qkv."
     parallel_region(_project_region, (blocks, state))
 
@@ -493,7 +523,14 @@ def _extend_region(blocks, n, cache, window, rope, state):
 
 
 @entry('compiling the loops of forecasts, once per machine')
-def extend(blocks, n, cache, window, rope, state):
+def extend(
+    blocks,  # `Blocks`
+    n,  # positions the branches will have
+    cache,  # `KVCache`, read and written
+    window,  # `Window`: what they see
+    rope,  # (t, 2, 1 or series, 1, size) cosines and sines of the positions
+    state  # `RunState`, whose x is changed in place
+):
     "The newest of n positions of every branch through the blocks: state.x (series * paths * positions, d) in place."
     parallel_region(_extend_region, (blocks, n, cache, window, rope, state))
 
@@ -505,13 +542,13 @@ class HeadWeights(NamedTuple):
     emb_s2: np.ndarray  # (vocabulary, d): the fine ones'
     fusion: PackedLinear  # of both side by side
     norm: np.ndarray  # (d,): after the blocks
-    dep_q: PackedLinear
-    dep_k: PackedLinear
-    dep_v: PackedLinear
-    dep_out: PackedLinear
+    dep_q: PackedLinear  # the dependency-aware layer: queries,
+    dep_k: PackedLinear  # keys,
+    dep_v: PackedLinear  # values
+    dep_out: PackedLinear  # and what becomes of what was read
     dep_norm: np.ndarray  # (d,): the dependency-aware layer's
-    s1: PackedLinear
-    s2: PackedLinear  # the heads
+    s1: PackedLinear  # the coarse head
+    s2: PackedLinear  # the fine head
 
 
 _EMB_S1, _EMB_S2, _FUSION, _NORM, _DEP_Q, _DEP_K, _DEP_V, _DEP_OUT, _DEP_NORM, _S1, _S2 = _columns(HeadWeights)
@@ -520,10 +557,10 @@ _EMB_S1, _EMB_S2, _FUSION, _NORM, _DEP_Q, _DEP_K, _DEP_V, _DEP_OUT, _DEP_NORM, _
 class Predictor(NamedTuple):
     "A model that makes bars."
 
-    blocks: Blocks
+    blocks: Blocks  # of the transformer
     heads: np.ndarray  # (addresses,) int64, of `HeadWeights`
-    s1_vocabulary: int
-    s2_vocabulary: int
+    s1_vocabulary: int  # coarse tokens
+    s2_vocabulary: int  # fine tokens
     scale: float  # times the tokens' vectors
     eps: float  # of the norms
 
@@ -531,10 +568,10 @@ class Predictor(NamedTuple):
 class DecodeOptions(NamedTuple):
     "How bars are sampled."
 
-    T: float
-    top_k: int
-    top_p: float
-    max_context: int
+    T: float  # temperature; 0 takes the likeliest
+    top_k: int  # keep the k likeliest; 0 keeps all
+    top_p: float  # keep the likeliest that hold this probability
+    max_context: int  # bars that are seen at most
 
 
 class Bars(NamedTuple):
@@ -549,9 +586,9 @@ class Bars(NamedTuple):
     tokens: np.ndarray  # (2, R, horizon) int64: coarse and fine, written to
 
 
-PREDICTOR = struct(Predictor, BLOCKS_TYPE, int64[::1], int64, int64, float32, float32)
-OPTIONS = struct(DecodeOptions, float32, int64, float32, int64)
-BARS = struct(Bars, _F[3], _F[3], _F[5], _F[5], int64[::1], MATRIX, int64[:, :, ::1])
+PREDICTOR = struct(Predictor, BLOCKS_TYPE, int64[::1], int64, int64, float32, float32)  # numba's type
+OPTIONS = struct(DecodeOptions, float32, int64, float32, int64)  # numba's type
+BARS = struct(Bars, _F[3], _F[3], _F[5], _F[5], int64[::1], MATRIX, int64[:, :, ::1])  # numba's type
 
 # %% ../../nbs/17_cpu.decode.ipynb #c759d786
 @linked(PREDICTOR, BARS, int64, RUN_STATE)
@@ -633,7 +670,12 @@ def _keep_hidden_region(w, cache, rope, state):
 
 
 @entry('compiling the loops of forecasts, once per machine')
-def keep_hidden(predictor, cache, rope, state):
+def keep_hidden(
+    predictor,  # `Predictor`
+    cache,  # `KVCache` of one layer, whose contexts are written
+    rope,  # (t, 2, 1 or series, 1, size) cosines and sines of the positions
+    state  # `RunState`, whose h is written
+):
     """What the heads see of contexts, state.h, from state.x behind the blocks; its keys and values to a cache
     of one layer."""
     parallel_region(_keep_hidden_region, (predictor, cache, rope, state))
@@ -660,6 +702,15 @@ def _decode_region(begin, end, w, cache, dep_cache, bars, options, state):
 
 
 @entry('compiling the loops of forecasts, once per machine')
-def decode_bars(begin, end, predictor, cache, dep_cache, bars, options, state):
+def decode_bars(
+    begin,  # bars begin
+    end,  # to end - 1 are made
+    predictor,  # `Predictor`
+    cache,  # `KVCache`, read and written
+    dep_cache,  # `KVCache` of the dependency-aware layer
+    bars,  # `Bars`, whose tokens are written
+    options,  # `DecodeOptions`
+    state  # `RunState`
+):
     "Sample bars begin..end-1 of every path: `Predictor`, two `KVCache`s, `Bars`, `DecodeOptions`, `RunState`."
     parallel_region(_decode_region, (begin, end, predictor, cache, dep_cache, bars, options, state))

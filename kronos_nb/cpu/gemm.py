@@ -147,7 +147,12 @@ def _gemm_panels(x, w, bias, out, epilogue):
 
 # %% ../../nbs/16_cpu.gemm.ipynb #74a8f5e4
 @linked(MATRIX, PACKED_LINEAR, MATRIX, int64)
-def gemm_thread(x, linear, out, epilogue):
+def gemm_thread(
+    x,  # (R, inputs)
+    linear,  # `PackedLinear` for so many rows
+    out,  # (R, outputs)
+    epilogue  # STORE, ACCUMULATE or SWIGLU
+):
     "This thread's outputs of a linear layer of x (R, inputs) to out (R, outputs)."
     if len(x) > GEMV_MAX_ROWS:
         _gemm_panels(x, linear.weight, linear.bias, out, epilogue)
@@ -164,6 +169,11 @@ def _gemm_region(x, linear, out, epilogue):
 
 
 @entry('compiling the loops of forecasts, once per machine')
-def gemm(x, linear, out, epilogue):
+def gemm(
+    x,  # (R, inputs)
+    linear,  # `PackedLinear` for so many rows
+    out,  # (R, outputs)
+    epilogue  # STORE, ACCUMULATE or SWIGLU
+):
     "A linear layer of x (R, inputs) to out (R, outputs): STORE, ACCUMULATE or SWIGLU."
     parallel_region(_gemm_region, (x, linear, out, epilogue))

@@ -18,6 +18,7 @@ from .numbers import FASTMATH
 from ..jit import compiled_loop
 
 # %% ../../nbs/13_cpu.linking.ipynb #c48034d2
+# options of `compiled_loop` for forecasts, whose numbers are finite
 FINITE = FASTMATH | dict(fastmath=FASTMATH['fastmath'] | {'nnan'})
 _CALLED_BY_LOOPS = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # Python does not call it
 
@@ -71,7 +72,7 @@ class LinkedLoop:
         llvm.add_symbol(self.symbol, compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
         self.loaded = True
 
-    def __call__(self, *args):
+    def __call__(self, *args):  # as the function's -> what it returns
         "From Python: outside of a parallel region, where the one thread does everything."
         if not hasattr(self, 'entry'):
             call = self.call
@@ -124,15 +125,18 @@ def _typeof_linked(loop, _):
 class CompilationBar(event.Listener):
     "Show a bar as soon as numba compiles something, and let it go on as loops get ready."
 
-    def __init__(self, title, total):
+    def __init__(self,
+                 title,  # of the bar
+                 total):  # loops to get ready
         self.title, self.total, self.ready, self.bar = title, total, 0, None
 
-    def on_start(self, event):
+    def on_start(self, event):  # numba's
+        "Show the bar."
         if self.bar is None:
             self.bar = tqdm(total=self.total, desc=self.title, initial=self.ready, disable=None, leave=False)
 
-    def on_end(self, event):
-        pass
+    def on_end(self, event):  # numba's
+        "Nothing: loops are counted by `count`."
 
     def count(self):
         "One more is ready."
@@ -141,6 +145,7 @@ class CompilationBar(event.Listener):
             self.bar.update(1)
 
     def close(self):
+        "Take the bar away."
         if self.bar is not None:
             self.bar.close()
 
@@ -156,7 +161,8 @@ class Entry:
         self.loaded = False
         self.__doc__ = function.__doc__
 
-    def __call__(self, *args):
+    def __call__(self, *args):  # as the function's -> what it returns
+        "Call the compiled function, and compile it first if need be."
         return self.dispatcher(*args) if self.loaded else self._first_call(args)
 
     def _first_call(self, args):

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 from ..jit import compiled_loop
 
 # %% ../../nbs/10_cpu.numbers.ipynb #d327bf07
+# options of `compiled_loop`: sums may be reordered, and what is not a number stays that
 FASTMATH = dict(nogil=True, error_model='numpy', fastmath={'reassoc', 'contract', 'arcp', 'nsz', 'afn'})
 
 # %% ../../nbs/10_cpu.numbers.ipynb #88f4c508

@@ -84,7 +84,7 @@ def _unpacking(context, builder, compiled, call, packed, args):
 @intrinsic
 # a compiled function that raises nothing (a thread that leaves early is waited for at every barrier); the tuple of
 # its arguments -> nothing
-def parallel_region(context, work, args):
+def parallel_region(context, work, args):  # -> nothing
     "In compiled code: call work(*args) on as many threads as PyTorch uses here, and return when all are done."
 
     def build(context, builder, signature, values):

@@ -140,7 +140,7 @@ def _multiply(context, builder, signature, values, accumulate):
 # %% ../../nbs/12_cpu.tile.ipynb #c7cd71d4
 @intrinsic
 # arrays whose rows are contiguous, four rows and TILE columns at the places given; n words, at least one -> nothing
-def tile(context, a, r, b, j, n, out, row, column):
+def tile(context, a, r, b, j, n, out, row, column):  # -> nothing
     """In compiled code: out[row:row+4, column:column+TILE] = a[r:r+4, :n] @ b[:n, j:j+TILE];
     n, j and the columns of b are counted in words."""
     return types.void(a, int64, b, int64, int64, out, int64, int64), lambda *call: _multiply(*call, False)

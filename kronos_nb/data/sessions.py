@@ -17,7 +17,7 @@ from ..errors import UserError
 from .timestamps import read_timestamps
 
 # %% ../../nbs/04_data.sessions.ipynb #dfc7d15f
-NANOSECONDS_PER_DAY = 86_400 * 10**9
+NANOSECONDS_PER_DAY = 86_400 * 10**9  # of 24 hours
 
 
 def most_common_moves(
@@ -85,7 +85,7 @@ class SessionPattern:
         nonstop = intraday and np.diff(stamps).max() <= 2 * step
         return cls(int(step), by_week, by_clock, _open_weekdays(day, nonstop))
 
-    def next(self, t: int) -> int:
+    def next(self, t: int) -> int:  # nanoseconds
         "The stamp after `t`."
         day, clock = divmod(t, NANOSECONDS_PER_DAY)
         midnight = day * NANOSECONDS_PER_DAY

@@ -131,7 +131,7 @@ def match_columns(
     return found, notes
 
 # %% ../../nbs/02_data.tables.ipynb #7bdaf3cf
-SUFFIXES = ('.csv', '.csv.gz', '.tsv', '.txt', '.parquet', '.pq')
+SUFFIXES = ('.csv', '.csv.gz', '.tsv', '.txt', '.parquet', '.pq')  # of files that are read
 
 
 def _files_in(folder):

@@ -26,11 +26,12 @@ from PIL import Image
 from ..errors import UserError, atomic_write
 
 # %% ../../nbs/60_display.plot.ipynb #53e230c0
-BLUE = '#0072B2'
-VERMILION = '#D55E00'
-GREEN = '#009E73'
-INK = '#333333'
-GREY = '#8C8C8C'
+# colours of Okabe and Ito, told apart without colour vision, and two of ink
+BLUE = '#0072B2'  # history
+VERMILION = '#D55E00'  # forecast
+GREEN = '#009E73'  # rising bars
+INK = '#333333'  # what came, and text
+GREY = '#8C8C8C'  # what stands behind
 
 # %% ../../nbs/60_display.plot.ipynb #f3180adf
 _CHINESE_FONTS = (
@@ -237,8 +238,8 @@ MIN_FAN_PATHS = 10  # fewer say nothing about nine in ten, and are drawn one by 
 class Band(NamedTuple):
     "Where so many percent of the sample paths lie, the rest being half above and half below."
 
-    percent: int
-    opacity: float
+    percent: int  # of the paths, between 0 and 100
+    opacity: float  # between 0 and 1
     low: np.ndarray  # (steps,)
     high: np.ndarray  # (steps,)
 
@@ -466,7 +467,7 @@ def _stage_panels(axes, rows, title):
     norm.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 # %% ../../nbs/60_display.plot.ipynb #8eecbfcf
-METRIC_COLS = ('stage', 'epoch', 'step', 'train_loss', 'val_loss', 'learning_rate', 'grad_norm')
+METRIC_COLS = ('stage', 'epoch', 'step', 'train_loss', 'val_loss', 'learning_rate', 'grad_norm')  # of metrics.csv
 
 
 def _metrics_table(metrics):

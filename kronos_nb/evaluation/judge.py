@@ -18,6 +18,7 @@ from ..data.tables import BAR_COLS
 from ..data.windows import BarStore
 from ..errors import atomic_write
 from .metrics import HeldOut, score_table
+from .report import plot_origin
 from .rolling import bars_frame, evenly, forecast_held_out, forecast_origins, held_out_split
 from .rolling import predictor_of_run
 from .skill import crps_in_time, describe_skill, skill
@@ -50,7 +51,7 @@ def draw_forecasts(
 ) -> list[Path]:  # the PNG files
     "Draw `n` of the forecasts, spread evenly over symbols and time."
     chosen = evenly(np.arange(len(held.origins)), n)
-    files = [_draw_fan(held, store, i, folder) for i in chosen]
+    files = [_draw_held_out(held, store, i, folder) for i in chosen]
     if files:
         files.append(_draw_middle(held, store, chosen[-1], folder))
     return files
@@ -69,21 +70,13 @@ def _picture_file(held: HeldOut, i: int, kind: str, folder: Path) -> Path:
     return Path(folder) / f'{kind}_{name}.png'
 
 
-def _draw_fan(held: HeldOut, store: BarStore, i: int, folder: Path) -> Path:
+def _draw_held_out(held: HeldOut, store: BarStore, i: int, folder: Path) -> Path:
     "Draw the quantiles of a forecast beside what came."
-    from kronos_nb.display.plot import plot_forecast
-
-    past, future = _rows_around(held, i)
+    lookback, horizon = held.history.shape[1], held.truth.shape[1]
     moment = f'{pd.Timestamp(held.moments[i]):%Y-%m-%d %H:%M}'.removesuffix(' 00:00')
+    title = f'{held.symbols[i]}: {horizon} bars from {moment}'
     file = _picture_file(held, i, 'forecast', folder)
-    plot_forecast(
-        bars_frame(store, past),
-        bars_frame(store, future, np.median(held.paths[i], 0)),
-        truth=bars_frame(store, future),
-        paths=held.paths[i],
-        title=f'{held.symbols[i]}: {len(future)} bars from {moment}',
-        path=file,
-    )
+    plot_origin(store, held.origins[i], held.paths[i], lookback, title, file)
     return file
 
 

@@ -87,7 +87,7 @@ class PathCache:
 
     def attend(self,
                q: torch.Tensor,  # (B, heads, paths, t, size): queries, turned, of the last t positions
-               see: Visible):
+               see: Visible):  # what they see of the past
         "What the queries read, (B, heads, paths, t, size)."
         t = q.shape[3]
         if self.single and t == 1:
@@ -227,7 +227,7 @@ class TorchDecoder(TorchBlocks):
     stride = 1  # bars made at a time
 
     def __init__(self,
-                 model: Kronos,
+                 model: Kronos,  # in eval mode
                  lengths: torch.Tensor,  # (B,) of the contexts
                  max_context: int,  # bars the model sees at most
                  sampling: Sampling):  # how tokens are drawn
@@ -266,7 +266,7 @@ class TorchDecoder(TorchBlocks):
         self.dep_cache = PathCache(k[:, :, 0], v[:, :, 0])
         self.last = h[torch.arange(len(h), device=h.device), self.lengths - 1]  # (B, d)
 
-    def branch(self, paths, horizon):
+    def branch(self, paths, horizon):  # as for the blocks
         "Start new branches behind the contexts."
         super().branch(paths, horizon)
         self.dep_cache.branch(paths, horizon)
@@ -419,7 +419,7 @@ class KernelDecoder(KernelBlocks):
     "A predictor that samples bars, in compiled loops."
 
     def __init__(self,
-                 model: Kronos,
+                 model: Kronos,  # in eval mode
                  lengths: torch.Tensor,  # (B,) of the contexts
                  max_context: int,  # bars the model sees at most
                  sampling: Sampling):  # how tokens are drawn
@@ -447,7 +447,7 @@ class KernelDecoder(KernelBlocks):
         h = torch.from_numpy(state.h).view(B, C, d)
         self.last = h[torch.arange(B), self.lengths - 1]  # (B, d)
 
-    def branch(self, paths, horizon):
+    def branch(self, paths, horizon):  # as for the blocks
         "Start new branches behind the contexts."
         super().branch(paths, horizon)
         self.dep_cache = self._cache(self.dep_context, paths, horizon)
@@ -582,7 +582,7 @@ def _continue(decoder, contexts, stamp, uniforms, new):
         new.copy_(rows.new.view_as(new))
 
 # %% ../../nbs/31_forecasting.engine.ipynb #4fb41948
-def _check_choices(model, sampling):
+def _check_generate(model, sampling):
     "Refuse what would spoil a forecast."
     if model.training:
         raise ValueError('the model is in train mode: call its eval() first, or dropout spoils the forecast')
@@ -603,7 +603,7 @@ def generate(
     progress: bool = False  # show a bar (in a terminal or notebook)?
 ) -> tuple[torch.Tensor, torch.Tensor]:  # coarse and fine ids, each (B, paths, horizon)
     "Sample continuations of token sequences."
-    _check_choices(model, sampling)
+    _check_generate(model, sampling)
     decoder_class = KernelDecoder if uses_kernels(engine, model) else TorchDecoder
     s1, s2, lengths = contexts
     (B, context), device, horizon = s1.shape, s1.device, uniforms.shape[2]

@@ -77,6 +77,7 @@ class Progress:
     speeds: list = field(default_factory=list)  # of speed.csv
 
 # %% ../../nbs/44_training.loop.ipynb #ee06856f
+# keys of `training` that may differ where a run goes on
 RESUMABLE_CHANGES = (
     'num_workers',
     'log_interval',
@@ -309,7 +310,7 @@ def start_clock(self: Trainer):
 
 
 @patch
-def windows_per_second(self: Trainer) -> float:
+def windows_per_second(self: Trainer) -> float:  # windows
     "Of all processes, since the clock was started."
     (since, first), plan = self.clock, self.plan
     windows = (self.progress.done - first) * plan.batch_size * plan.world * plan.accumulation
@@ -377,7 +378,7 @@ def take_step(
 
 
 @patch
-def divergence(self: Trainer, loss: float, rate: float) -> str:
+def divergence(self: Trainer, loss: float, rate: float) -> str:  # of the step
     "What is said where the gradient of a step is not finite."
     stage, at = self.stage, self.progress
     left = f'The best model so far, of epoch {at.best_epoch}, is in {stage.folder}' if at.best_epoch else None

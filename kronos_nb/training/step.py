@@ -120,7 +120,7 @@ def make_optimizer(
     cfg: FinetuneConfig,  # betas and weight decay
     learning_rate: float,  # peak
     steps: int  # optimiser steps of the whole run
-) -> tuple[torch.optim.AdamW, OneCycleLR]:
+) -> tuple[torch.optim.AdamW, OneCycleLR]:  # optimiser and schedule
     "The reference's optimiser and schedule."
     t = cfg.training
     opt = torch.optim.AdamW(
