@@ -48,7 +48,8 @@ def kill_midway(checkout, folder, experiment, *args):
 def make(checkout, folder, epochs, windows):
     "Everything that is compared, from one checkout; files by name."
     config = checkout / 'configs/quickstart.yaml'
-    keys = [f'training.epochs={epochs}', f'training.samples_per_epoch={windows}', 'training.save_every=5']
+    keys = [f'training.{stage}_epochs={epochs}' for stage in ('tokenizer', 'basemodel')]
+    keys += [f'training.samples_per_epoch={windows}', 'training.save_every=5']
     flags = [f for k in keys for f in ('--set', k)]
     train = ['kronos_nb.train_sequential', '--config', config, *flags]
     where = {name: folder / name for name in ('whole', 'resumed')}

@@ -108,9 +108,9 @@ def functions(body, owner=''):
 
 
 def parameters(fn, method):
-    "How many parameters a function has; `self` does not count."
-    a = fn.args
-    bound = method and not any('staticmethod' in ast.unparse(d) for d in fn.decorator_list)
+    "How many parameters a function has; `self` does not count, nor the context that numba hands an intrinsic."
+    a, decorators = fn.args, ' '.join(map(ast.unparse, fn.decorator_list))
+    bound = method and 'staticmethod' not in decorators or 'intrinsic' in decorators
     return len(a.posonlyargs) + len(a.args) + len(a.kwonlyargs) + bool(a.vararg) + bool(a.kwarg) - bound
 
 
