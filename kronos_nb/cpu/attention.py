@@ -30,20 +30,24 @@ class AttentionInputs(NamedTuple):
     cos: np.ndarray  # (1 or B, T, size) float32
     sin: np.ndarray  # the same
 
+# %% ../../nbs/15_cpu.attention.ipynb #870f3836
+_inlined = njit(inline='always', **FASTMATH)
+_forced = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **FASTMATH)
+
 # %% ../../nbs/15_cpu.attention.ipynb #cd0ed6d6
-@njit(inline='always')
+@_inlined
 def _rotate_pair(x, y, cos, sin):
     "A feature and its partner, turned by an angle; by the opposite one for -sin."
     return x * cos - y * sin, y * cos + x * sin
 
 
-@njit(inline='always')
+@_inlined
 def _round_up(n, multiple):
     "The smallest multiple that is not below n."
     return (n + multiple - 1) // multiple * multiple
 
 # %% ../../nbs/15_cpu.attention.ipynb #44a78f4c
-@compiled_loop(**FASTMATH)
+@_forced
 # positions (a range) of head h of x (B, T, heads, size), times `factor`, to the first rows of out (..., size)
 def _pack_rotated(x, b, h, positions, cos, sin, factor, out):
     "Rows of a head, turned by their positions and scaled."
@@ -59,7 +63,7 @@ def _pack_rotated(x, b, h, positions, cos, sin, factor, out):
             out[t, j], out[t, j + half] = from_f32(y, out), from_f32(z, out)
 
 
-@compiled_loop(**FASTMATH)
+@_forced
 def _pack_rows(x, b, h, out):  # x (B, T, heads, size), out (>= T, size)
     "Rows of a head, as elements of out."
     for t in range(x.shape[1]):
@@ -67,7 +71,7 @@ def _pack_rows(x, b, h, out):  # x (B, T, heads, size), out (>= T, size)
             out[t, c] = from_f32(to_f32(x[b, t, h, c]), out)
 
 
-@compiled_loop(**FASTMATH)
+@_forced
 def _pack_transposed(rows, out):  # words (T, n) -> (n, >= T)
     "Rows of words as columns."
     for first in range(0, len(rows), 16):  # as many words as a line of the cache has
@@ -90,7 +94,7 @@ def _word(context, low, high, out):
     return out.dtype(low, high, out), build
 
 
-@compiled_loop(**FASTMATH)
+@_forced
 def _pack_pairs(rows, out):  # elements (T, size) -> words (T or T/2, >= size)
     "Rows of words: of bfloat16 two rows of elements interleaved."
     n = len(rows) // len(out)
@@ -116,7 +120,7 @@ class _ForwardBuffers(NamedTuple):
     o: np.ndarray  # (QUERIES, >= size) float32: p v
 
 
-@compiled_loop(**FASTMATH)
+@_inlined
 def _forward_buffers(T, size, packing):
     "Buffers for heads of T positions."
     n = 4 // packing.element.itemsize
@@ -133,7 +137,7 @@ def _forward_buffers(T, size, packing):
     )
 
 # %% ../../nbs/15_cpu.attention.ipynb #96f49519
-@compiled_loop(**FASTMATH)
+@_inlined
 # k_cache, v_cache (B, heads, >= T, size) elements, or empty
 def _pack_head(inputs, b, h, packing, k_cache, v_cache, buffers):
     "Keys and values of a head, packed in the buffers and kept in the caches if there are any."
@@ -148,7 +152,7 @@ def _pack_head(inputs, b, h, packing, k_cache, v_cache, buffers):
     _pack_pairs(v_rows[:even], buffers.v)
 
 # %% ../../nbs/15_cpu.attention.ipynb #894d3b6c
-@compiled_loop(**FASTMATH)
+@_forced
 def _softmax_row(s, p):
     "p = e^(s - max s), not yet divided by its sum; returns that sum and lse, the logarithm of the sum of e^s."
     largest, total = np.float32(-3e38), np.float32(0)
@@ -161,7 +165,7 @@ def _softmax_row(s, p):
     return total, largest + np.log(total)
 
 
-@compiled_loop(**FASTMATH)
+@_inlined
 # queries begin..end-1 of head h; lse (B, heads, T), or empty
 def _softmax_block(b, h, begin, end, lse, buffers):
     "The scores of a block become p, its sums, and lse; what a query does not see has p = 0."
@@ -174,7 +178,7 @@ def _softmax_block(b, h, begin, end, lse, buffers):
             lse[b, h, begin + i] = lse_i
 
 # %% ../../nbs/15_cpu.attention.ipynb #1ed6795f
-@compiled_loop(**FASTMATH)
+@_inlined
 def _forward_block(inputs, b, h, begin, end, o, lse, buffers):
     "Queries begin..end-1 of head h, whose keys and values are packed: their rows of o and lse."
     size, n = o.shape[3], len(buffers.rows) // len(buffers.v)
@@ -192,7 +196,7 @@ def _forward_block(inputs, b, h, begin, end, o, lse, buffers):
             o[b, begin + i, h, c] = from_f32(buffers.o[i, c] / buffers.sums[i], o)
 
 
-@compiled_loop(**FASTMATH)
+@_inlined
 # o (B, T, heads, size) is written, and if not empty lse (B, heads, T) float32, k_cache and v_cache (B, heads, >= T,
 # size) in the packing's elements
 def attention_thread(inputs, packing, o, lse, k_cache, v_cache):
@@ -211,6 +215,12 @@ def attention_thread(inputs, packing, o, lse, k_cache, v_cache):
 
 
 @compiled_loop(**FASTMATH)
+def _attention_forward_thread(inputs, packing, o, lse, k_cache, v_cache):
+    "What each thread of `attention_forward` runs."
+    attention_thread(inputs, packing, o, lse, k_cache, v_cache)
+
+
+@compiled_loop(**FASTMATH)
 def attention_forward(
     inputs,  # `AttentionInputs`
     packing,  # `Packing` of the factors
@@ -220,7 +230,7 @@ def attention_forward(
     v_cache  # the same for the values
 ):
     "As `attention_thread`, on all threads."
-    parallel_region(attention_thread, (inputs, packing, o, lse, k_cache, v_cache))
+    parallel_region(_attention_forward_thread, (inputs, packing, o, lse, k_cache, v_cache))
 
 # %% ../../nbs/15_cpu.attention.ipynb #204f62ba
 class _HeadBuffers(NamedTuple):
@@ -236,7 +246,7 @@ class _HeadBuffers(NamedTuple):
     delta: np.ndarray  # (T,) float32
 
 
-@compiled_loop(**FASTMATH)
+@_inlined
 def _head_buffers(T, size, packing):
     "Buffers for a head of T positions."
     n = 4 // packing.element.itemsize
@@ -253,7 +263,7 @@ def _head_buffers(T, size, packing):
     )
 
 # %% ../../nbs/15_cpu.attention.ipynb #ce71cd4a
-@compiled_loop(**FASTMATH)
+@_forced
 def _compute_delta(o, do, b, h, delta):
     "delta = do . o of every query of a head, (T,)."
     for t in range(o.shape[1]):
@@ -263,7 +273,7 @@ def _compute_delta(o, do, b, h, delta):
         delta[t] = dot
 
 
-@compiled_loop(**FASTMATH)
+@_inlined
 def _pack_head_backward(inputs, packing, o, do, b, h, head):
     "Fill the buffers of a head."
     positions, cos, sin = range(o.shape[1]), inputs.cos, inputs.sin
@@ -293,7 +303,7 @@ class _BlockBuffers(NamedTuple):
     dq: np.ndarray  # (>= size, > T) float32: of all queries, in columns; every block adds to it
 
 
-@compiled_loop(**FASTMATH)
+@_inlined
 def _block_buffers(T, size, packing):
     "Buffers for a block of keys and T queries."
     n = 4 // packing.element.itemsize
@@ -311,7 +321,7 @@ def _block_buffers(T, size, packing):
     )
 
 # %% ../../nbs/15_cpu.attention.ipynb #b72fccd8
-@compiled_loop(**FASTMATH)
+@_forced
 def _softmax_backward(s, dp, lse, delta, p, ds):
     "Of a key and the queries that see it: scores and dp -> p = e^(s - lse) and ds = p (dp - delta)."
     for t in range(len(s)):
@@ -320,7 +330,7 @@ def _softmax_backward(s, dp, lse, delta, p, ds):
         ds[t] = from_f32(e * (dp[t] - delta[t]), ds)
 
 
-@compiled_loop(**FASTMATH)
+@_inlined
 # lse (T,) of the head
 def _block_p_ds(head, block, first, start, lse):
     "p and ds of the keys from `first` on, for the queries from `start` on, a multiple of TILE."
@@ -338,7 +348,7 @@ def _block_p_ds(head, block, first, start, lse):
         )
 
 # %% ../../nbs/15_cpu.attention.ipynb #56eaffe4
-@compiled_loop(**FASTMATH)
+@_inlined
 def _add_block_dq(head, block, first, start):
     "dq += ds' k, in columns, for the queries from `start` on."
     T = len(head.delta)
@@ -349,7 +359,7 @@ def _add_block_dq(head, block, first, start):
             tile_accumulate(block.k_columns, c, block.ds_pairs, j, len(block.ds_pairs), block.dq, c, j)
 
 
-@compiled_loop(**FASTMATH)
+@_inlined
 def _block_dk_dv(head, block, start):
     "dv = p do and dk = ds q, summed over the queries from `start` on."
     n = len(head.k) // len(head.q_pairs)
@@ -368,7 +378,7 @@ class AttentionGradients(NamedTuple):
     dv: np.ndarray  # of the values
 
 
-@compiled_loop(**FASTMATH)
+@_inlined
 def _write_dk_dv(block, first, cos, sin, b, h, gradients):
     "dk, turned back, and dv of the keys from `first` on."
     _, dk, dv = gradients
@@ -383,7 +393,7 @@ def _write_dk_dv(block, first, cos, sin, b, h, gradients):
             dk[b, t, h, c], dk[b, t, h, c + half] = from_f32(y, dk), from_f32(z, dk)
 
 
-@compiled_loop(**FASTMATH)
+@_forced
 def _write_dq(columns, cos, sin, b, h, dq):  # columns (>= size, >= T), dq (B, T, heads, size)
     "dq, scaled as the queries were and turned back."
     (_, T, _, size), s = dq.shape, b % len(cos)

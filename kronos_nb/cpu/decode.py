@@ -15,10 +15,10 @@ from numba import carray, float32, int32, int64, types
 from numba.extending import intrinsic
 
 from .attention import AttentionInputs, attention_thread
-from .gemm import ACCUMULATE, GEMV_MAX_ROWS, MATRIX, PackedLinear, STORE, SWIGLU, VECTOR
+from .gemm import ACCUMULATE, GEMV_MAX_ROWS, MATRIX, PACKED_LINEAR, PackedLinear, STORE, SWIGLU, VECTOR
 from .gemm import gemm_thread
 from .linking import entry, inlined, linked, region, struct
-from .numbers import exp, float_of_bits
+from .numbers import FASTMATH, exp, float_of_bits
 from .threads import barrier, parallel_region, thread_range
 from .tile import PACK_F32, TILE, tile
 
@@ -356,19 +356,19 @@ def _pointer_to_floats(context, address):  # an int64 -> a pointer, in compiled 
     return pointer(int64), build
 
 
-@inlined
+@linked(int64[::1], int64, int64, returns=VECTOR)
 def _vector_at(row, k, size):
     "The vector (size,) of address k of a row."
     return carray(_pointer_to_floats(row[k]), (size,))
 
 
-@inlined
+@linked(int64[::1], int64, types.UniTuple(int64, 2), returns=MATRIX)
 def _matrix_at(row, k, shape):
     "The matrix of address k of a row."
     return carray(_pointer_to_floats(row[k]), shape)
 
 
-@inlined
+@linked(int64[::1], int64, int64, int64, int64, returns=PACKED_LINEAR)
 def _linear_at(row, k, inputs, outputs, rows):
     "The linear layer of addresses k and k + 1 of a row, as `gemm_thread` takes it for so many rows of x."
     panels = (outputs + TILE - 1) // TILE
@@ -450,7 +450,12 @@ def _block_step(blocks, layer, cache, n, window, rope, state):
 # %% ../../nbs/17_cpu.decode.ipynb #d7a68983
 _PACKING = struct(type(PACK_F32), VECTOR, VECTOR)
 _INPUTS = struct(AttentionInputs, _F[4], _F[4], _F[4], types.UniTuple(int64, 3), _F[3], _F[3])
-_prefill_attention = linked(_INPUTS, _PACKING, _F[4], _F[3], _F[4], _F[4])(attention_thread.py_func)
+
+
+@linked(_INPUTS, _PACKING, _F[4], _F[3], _F[4], _F[4], **FASTMATH)
+def _prefill_attention(inputs, packing, o, no_lse, k_cache, v_cache):
+    "A thread's part of causal attention on contexts, o (series, context, heads, size)."
+    attention_thread(inputs, packing, o, no_lse, k_cache, v_cache)
 
 
 @linked(KV_CACHE, int64, _F[4], RUN_STATE)

@@ -52,11 +52,12 @@ class LinkedLoop:
 
     def __init__(self,
                  function,  # what it computes; raises nothing
-                 signature):  # numba's: `result(*arguments)`
+                 signature,  # numba's: `result(*arguments)`
+                 options: dict):  # of `numba.njit`
         self.py_func = function
         self.signature = signature
         self.symbol = f'{function.__module__}.{function.__name__}'
-        self.dispatcher = compiled_loop(**_CALLED_BY_LOOPS, **FINITE)(function)
+        self.dispatcher = compiled_loop(**_CALLED_BY_LOOPS, **options)(function)
         self.call = _call_by_name(self)
         self.loaded = False
         self.__doc__ = function.__doc__
@@ -82,10 +83,11 @@ class LinkedLoop:
 
 def linked(
     *arguments,  # their numba types
-    returns=types.void  # the result's
+    returns=types.void,  # the result's
+    **options  # of `numba.njit`; default: FINITE
 ):  # a decorator
     "Compile a loop once, for arguments of these types."
-    return lambda function: LinkedLoop(function, returns(*arguments))
+    return lambda function: LinkedLoop(function, returns(*arguments), options or FINITE)
 
 # %% ../../nbs/13_cpu.linking.ipynb #c3a16de0
 def struct(

@@ -6,6 +6,7 @@
 __all__ = ['barrier', 'thread_range', 'parallel_region']
 
 # %% ../../nbs/11_cpu.threads.ipynb #65bfe4ab
+import copy
 import ctypes
 import importlib
 
@@ -67,8 +68,21 @@ def thread_range(n):  # items -> a range
     return range(n * thread // threads, n * (thread + 1) // threads)
 
 # %% ../../nbs/11_cpu.threads.ipynb #2278f8a8
-def _unpacking(context, builder, compiled, call, packed, args):
-    "A function (pointer to the tuple `packed`) -> nothing that calls `compiled` with the tuple's items."
+def _own_copy(compiled, name):
+    "(description, module): a compiled function under another name, and its code, of which nothing else can be seen."
+    module = compiled.library._get_module_for_linking().clone()
+    for function in module.functions:
+        if not function.is_declaration:
+            function.linkage = 'internal'
+    work = module.get_function(compiled.fndesc.llvm_func_name)
+    work.name, work.linkage = name, 'external'
+    description = copy.copy(compiled.fndesc)
+    description.mangled_name = name
+    return description, module
+
+
+def _unpacking(context, builder, description, call, packed, args):
+    "A function (pointer to the tuple `packed`) -> nothing that calls the one described with the tuple's items."
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer])
     function = ir.Function(builder.module, kind, f'{builder.function.name}.thread')
@@ -76,7 +90,7 @@ def _unpacking(context, builder, compiled, call, packed, args):
     inside = ir.IRBuilder(function.append_basic_block())
     here = inside.load(inside.bitcast(function.args[0], packed.type.as_pointer()))
     items = cgutils.unpack_tuple(inside, here, len(args))
-    context.call_internal_no_propagate(inside, compiled.fndesc, call, items)
+    context.call_internal_no_propagate(inside, description, call, items)
     inside.ret_void()
     return function
 
@@ -92,8 +106,9 @@ def parallel_region(context, work, args):  # -> nothing
         packed = values[1]
         call = work.get_call_type(context.typing_context, args.types, {})  # compiles it for these arguments
         compiled = work.dispatcher.overloads[tuple(call.args)]
-        context.active_code_library.add_linking_library(compiled.library)
-        function = _unpacking(context, builder, compiled, call, packed, args)
+        description, module = _own_copy(compiled, f'{builder.function.name}.work')
+        context.active_code_library.add_llvm_module(module)
+        function = _unpacking(context, builder, description, call, packed, args)
         pointer, uint = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [function.type, pointer, uint, uint])
         start = cgutils.get_or_insert_function(builder.module, kind, 'kronos_GOMP_parallel')
