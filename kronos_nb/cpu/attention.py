@@ -58,7 +58,7 @@ def _pack_rotated(x, b, h, positions, cos, sin, factor, out):
                 to_f32(x[b, begin + t, h, j]) * factor,
                 to_f32(x[b, begin + t, h, j + half]) * factor,
                 cos[s, begin + t, j],
-                sin[s, begin + t, half + j],
+                sin[s, begin + t, j],
             )
             out[t, j], out[t, j + half] = from_f32(y, out), from_f32(z, out)
 
@@ -389,7 +389,7 @@ def _write_dk_dv(block, first, cos, sin, b, h, gradients):
         for c in range(size):
             dv[b, t, h, c] = from_f32(block.dv[i, c], dv)
         for c in range(half):
-            y, z = _rotate_pair(block.dk[i, c], block.dk[i, c + half], cos[s, t, c], -sin[s, t, half + c])
+            y, z = _rotate_pair(block.dk[i, c], block.dk[i, c + half], cos[s, t, c], -sin[s, t, c])
             dk[b, t, h, c], dk[b, t, h, c + half] = from_f32(y, dk), from_f32(z, dk)
 
 
@@ -402,7 +402,7 @@ def _write_dq(columns, cos, sin, b, h, dq):  # columns (>= size, >= T), dq (B, T
         for j in range(half):
             for t in range(first, min(first + 16, T)):
                 y, z = columns[j, t] * scale, columns[j + half, t] * scale
-                y, z = _rotate_pair(y, z, cos[s, t, j], -sin[s, t, half + j])
+                y, z = _rotate_pair(y, z, cos[s, t, j], -sin[s, t, j])
                 dq[b, t, h, j], dq[b, t, h, j + half] = from_f32(y, dq), from_f32(z, dq)
 
 # %% ../../nbs/15_cpu.attention.ipynb #ea97a828
