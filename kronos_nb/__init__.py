@@ -9,6 +9,7 @@
 Every public name stands here, and is imported when it is first used. Alone among the modules this one is written by hand;
 nbdev keeps the line of the version in step with `settings.ini` and leaves the rest as it is."""
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -93,3 +94,8 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+# A worker of a pool has siblings on the same cores: its waiting threads must not spin. `training.launch` has the figures.
+_multiprocessing = sys.modules.get('multiprocessing.process')
+if _multiprocessing and _multiprocessing.parent_process() and not os.environ.get('OMP_NUM_THREADS'):
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')

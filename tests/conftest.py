@@ -2,9 +2,7 @@
 
 import os
 
-os.environ.setdefault(
-    'OMP_WAIT_POLICY', 'PASSIVE'
-)  # several processes share few cores here: waiting threads must not spin
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # several processes share few cores: waiting threads must sleep
 
 import socket
 import subprocess
