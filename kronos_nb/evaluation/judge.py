@@ -201,7 +201,7 @@ def _loss(result: StageResult) -> str:
         return '(was there already)'
     return f'(validation loss {result.best_loss:.4f} in epoch {result.best_epoch}, {result.seconds:.0f} s)'
 
-
+# %% ../../nbs/55_evaluation.judge.ipynb #3f00bfdf
 def conclude(
     run: Run,  # with the data
     tokenizer: StageResult|None,  # stage 1

@@ -318,7 +318,7 @@ def windows_per_second(self: Trainer) -> float:  # windows
 
 # %% ../../nbs/44_training.loop.ipynb #dcee24f9
 @patch
-def stop_if_asked(
+def stop_if_signalled(
     self: Trainer,
     save: bool = True  # or is everything saved already?
 ):
@@ -345,7 +345,7 @@ def train_epoch(self: Trainer):
     for batches in prefetch(self.gather_step, steps, min(t.num_workers, 2)):
         self.take_step(batches)
         self.show_progress()
-        self.stop_if_asked()
+        self.stop_if_signalled()
         if self.step % t.save_every == 0 and at.done < self.plan.steps:
             self.save()
 
@@ -393,7 +393,7 @@ def divergence(self: Trainer, loss: float, rate: float) -> str:  # of the step
 def end_epoch(self: Trainer):
     "Judge the model, keep it if it is the best, and move on to the next epoch."
     stage, acc, at = self.stage, self.acc, self.progress
-    loss = validate(stage, self.run, between=self.stop_if_asked)
+    loss = validate(stage, self.run, between=self.stop_if_signalled)
     at.rows.append(dict(stage=stage.name, epoch=at.epoch, step=self.step, val_loss=loss))
     better = loss < at.best
     if better:
@@ -422,7 +422,7 @@ def fit(
             trainer.end_epoch()
             trainer.save()
             if not trainer.over():
-                trainer.stop_if_asked(save=False)
+                trainer.stop_if_signalled(save=False)
     return trainer.result(time.perf_counter() - begun)
 
 

@@ -67,7 +67,7 @@ class Run:
                 with atomic_write(self.cfg.model_paths.logs / 'run.json') as aside:
                     aside.write_text(json.dumps(self.status, indent=1), encoding='utf-8')
 
-
+# %% ../../nbs/42_training.run.ipynb #74909dd1
 def _lock_folder(folder: Path) -> FileLock:
     "The lock on a folder, or a `UserError` if another run has it."
     try:
@@ -125,7 +125,7 @@ def load_store(
     arrays, spans = share_arrays(make, accelerator)
     return BarStore(**arrays, spans=spans, cfg=cfg.data)
 
-
+# %% ../../nbs/42_training.run.ipynb #14d3e414
 @contextmanager
 def open_run(
     config,  # what `load_config` takes

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOKEN_CACHE_BARS', 'build_tokenizer', 'tokenizer_stage', 'train_tokenizer', 'build_predictor',
-           'load_finetuned_tokenizer', 'TokenCache', 'shift', 'predictor_stage', 'lora_settings', 'train_predictor']
+           'load_finetuned_tokenizer', 'TokenCache', 'lora_settings', 'shift', 'predictor_stage', 'train_predictor']
 
 # %% ../../nbs/45_training.stages.ipynb #67668d79
 import torch
@@ -135,6 +135,16 @@ class TokenCache:
         return [t.long() for t in self.tokens[key]]
 
 # %% ../../nbs/45_training.stages.ipynb #e33f9387
+def lora_settings(
+    cfg: FinetuneConfig  # training.lora_rank, lora_alpha, lora_targets
+) -> dict | None:  # for peft's LoraConfig
+    "The adapters of stage 2, if there are to be any."
+    t = cfg.training
+    if not t.lora_rank:
+        return None
+    return dict(r=t.lora_rank, lora_alpha=t.lora_alpha or 2 * t.lora_rank, target_modules=t.lora_targets)
+
+
 def shift(
     tokens: list[torch.Tensor],  # coarse and fine, each (B, T)
     stamp: torch.Tensor  # (B, T, 5) time features
@@ -143,7 +153,7 @@ def shift(
     inputs = (*(t[:, :-1] for t in tokens), stamp[:, :-1])
     return inputs, [t[:, 1:] for t in tokens]
 
-
+# %% ../../nbs/45_training.stages.ipynb #58c2c58b
 def predictor_stage(
     cfg: FinetuneConfig,  # epochs, learning rate, folders
     model: Kronos,  # trained in place
@@ -178,17 +188,7 @@ def predictor_stage(
         depends_on=tuple(tokenizer.state_dict().values()),
     )
 
-
-def lora_settings(
-    cfg: FinetuneConfig  # training.lora_rank, lora_alpha, lora_targets
-) -> dict | None:  # for peft's LoraConfig
-    "The adapters of stage 2, if there are to be any."
-    t = cfg.training
-    if not t.lora_rank:
-        return None
-    return dict(r=t.lora_rank, lora_alpha=t.lora_alpha or 2 * t.lora_rank, target_modules=t.lora_targets)
-
-
+# %% ../../nbs/45_training.stages.ipynb #4032234a
 def train_predictor(
     run: Run,  # an open run
     model: Kronos,  # where to start
