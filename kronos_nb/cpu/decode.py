@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KV_CACHE', 'WINDOW', 'BLOCKS_TYPE', 'RUN_STATE', 'PREDICTOR', 'OPTIONS', 'BARS', 'rms_norm_rows', 'KVCache', 'Window',
            'decode_attention', 'sample', 'BlockWeights', 'Blocks', 'addresses', 'RunState', 'run_state', 'prefill',
-           'project', 'extend', 'HeadWeights', 'Predictor', 'DecodeOptions', 'Bars', 'keep_hidden', 'decode_bars']
+           'project', 'extend', 'HeadWeights', 'Predictor', 'DecodeOptions', 'Bars', 'write_hidden_kv', 'decode_bars']
 
 # %% ../../nbs/17_cpu.decode.ipynb #1187c10c
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from .attention import AttentionInputs, attention_thread
 from .gemm import ACCUMULATE, GEMV_MAX_ROWS, MATRIX, PACKED_LINEAR, PackedLinear, STORE, SWIGLU, VECTOR
 from .gemm import gemm_thread
-from .linking import entry, inlined, linked, region, struct
+from .linking import Entry, inlined, linked, region, struct
 from .numbers import FASTMATH, exp, float_of_bits
 from .threads import barrier, parallel_region, thread_range
 from .tile import PACK_F32, TILE, tile
@@ -41,8 +41,8 @@ def rms_norm_rows(
 
 # %% ../../nbs/17_cpu.decode.ipynb #f8007c7c
 @inlined
-def _rotate(row, rope, s, i, out):
-    "One head's row (size,), turned by position i of series s: row * cos + rotate_half(row) * sin."
+def _rope_row(row, rope, s, i, out):
+    "One head's row (size,) rotated to position i of series s: row * cos + rotate_half(row) * sin."
     cos, sin = rope[0, s % rope.shape[1], i], rope[1, s % rope.shape[1], i]
     half = len(row) // 2
     for j in range(half):
@@ -52,7 +52,7 @@ def _rotate(row, rope, s, i, out):
 
 # %% ../../nbs/17_cpu.decode.ipynb #b66a95e2
 class KVCache(NamedTuple):
-    "Keys, turned by their positions, and values of attention layers."
+    "Keys, with their rotary positions, and values of attention layers."
 
     context: np.ndarray  # (2, layers, series, heads, context, size): keys and values of the contexts
     own: np.ndarray  # (2, layers, series, heads, paths, horizon, size): of the branches
@@ -183,16 +183,16 @@ WINDOW = struct(Window, int64[::1], int64[::1])  # numba's type
 
 
 @linked(_F[4], int64, int64, KV_CACHE, types.UniTuple(int64, 5), _F[4], VECTOR)
-def _turn_and_keep(qkv, r, h, cache, place, rope, q):
-    """Turn a row's query to q (size,); keep its key and value at place:
-    layer, series, path, position (-1 for none), row."""
-    layer, b, p, at, i = place
-    _rotate(qkv[0, r, h], rope, b, i, q)
+def _write_kv(qkv, r, h, cache, slot, rope, q):
+    """Rope a row's query to q (size,), its key and its value to the cache, at slot: layer, series, path, position in
+    the branch (-1: not kept), position among the new ones."""
+    layer, b, p, at, i = slot
+    _rope_row(qkv[0, r, h], rope, b, i, q)
     if at >= 0:
-        _rotate(qkv[1, r, h], rope, b, i, cache.own[0, layer, b, h, p, at])
-        v, kept = qkv[2, r, h], cache.own[1, layer, b, h, p, at]
+        _rope_row(qkv[1, r, h], rope, b, i, cache.own[0, layer, b, h, p, at])
+        v, cached = qkv[2, r, h], cache.own[1, layer, b, h, p, at]
         for c in range(len(v)):
-            kept[c] = v[c]
+            cached[c] = v[c]
 
 
 @linked(_F[4], KV_CACHE, int64, int64, WINDOW, _F[4], _F[3])
@@ -202,12 +202,12 @@ def decode_attention(
     layer,  # of the cache
     n,  # positions the branches have, the newest included
     window,  # `Window`: what they see
-    rope,  # of the newest positions, as `RunState` has paths
+    rope,  # of the newest positions
     o  # (R, heads, size), written to
 ):
     """A thread's part of what the newest of n positions of every branch read, o (R, heads, size),
     R = series * paths * positions.
-    qkv (3, R, heads, size): queries, keys and values, not turned yet. With n = 0 there are only queries."""
+    qkv (3, R, heads, size): queries, keys and values, without their positions. With n = 0 there are only queries."""
     (_, R, heads, size), (_, _, series, _, paths, _, _) = qkv.shape, cache.own.shape
     new = R // (series * paths)  # positions of each path
     together = max(1, 8 // new)  # paths
@@ -218,8 +218,8 @@ def decode_attention(
         b, h, first = item // (heads * groups), item // groups % heads, item % groups * together
         rows, before = min(together, paths - first) * new, (b * paths + first) * new
         for r in range(rows):
-            place = (layer, b, first + r // new, n - new + r % new, r % new)
-            _turn_and_keep(qkv, before + r, h, cache, place, rope, q[r])
+            slot = (layer, b, first + r // new, n - new + r % new, r % new)
+            _write_kv(qkv, before + r, h, cache, slot, rope, q[r])
         end, oldest = window.lengths[b], min(window.evicted[b], window.lengths[b])
         k, v = cache.context[0, layer, b, h, oldest:end], cache.context[1, layer, b, h, oldest:end]
         begin, known = max(0, window.evicted[b] - end), len(k)
@@ -268,7 +268,7 @@ def _smallest_kept(p, top_k, top_p):
         t = max(t, _threshold(p, p, top_p * kept))
     return t
 
-
+# %% ../../nbs/17_cpu.decode.ipynb #f3a77d5c
 @linked(VECTOR, float32, float32, int64, float32, returns=int64)
 def sample(
     logits,  # (vocabulary,)
@@ -459,14 +459,14 @@ def _prefill_attention(inputs, packing, o, no_lse, k_cache, v_cache):
 
 
 @linked(KV_CACHE, int64, _F[4], RUN_STATE)
-def _keep_context(cache, layer, rope, state):
-    "Write the keys, turned, and the values of all positions of contexts (a thread's part)."
+def _write_context_kv(cache, layer, rope, state):
+    "Write keys, with their positions, and values of contexts to the cache (a thread's part)."
     _, _, series, heads, context, size = cache.context.shape
     qkv = state.qkv.reshape(3, series, context, heads, size)
     for item in thread_range(series * context):
         b, t = item // context, item % context
         for h in range(heads):
-            _rotate(qkv[1, b, t, h], rope, b, t, cache.context[0, layer, b, h, t])
+            _rope_row(qkv[1, b, t, h], rope, b, t, cache.context[0, layer, b, h, t])
             for c in range(size):
                 cache.context[1, layer, b, h, t, c] = qkv[2, b, t, h, c]
 
@@ -482,7 +482,7 @@ def _prefill_region(blocks, projected, whole, cache, rope, state):
         if layer > 0 or not projected:
             _project(blocks, layer, state)
         if layer == whole:  # nobody asks what it would read
-            _keep_context(cache, layer, rope, state)
+            _write_context_kv(cache, layer, rope, state)
         else:
             k, v = cache.context[0, layer], cache.context[1, layer]
             _prefill_attention(inputs, PACK_F32, state.o.reshape(shape), no_lse, k, v)
@@ -490,18 +490,16 @@ def _prefill_region(blocks, projected, whole, cache, rope, state):
             _feed_forward(blocks, layer, state)
 
 
-@entry('compiling the loops of forecasts, once per machine')
+@Entry
 def prefill(
     blocks,  # `Blocks`
     projected,  # are the first block's projections in state.qkv already?
-    whole,  # the block of which keys and values alone are made; -1 for none
+    whole,  # blocks that are computed whole; of one behind them, if there is one, only keys and values are made
     cache,  # `KVCache`, whose contexts are written
-    rope,  # (t, 2, 1 or series, 1, size) cosines and sines of the positions
+    rope,  # (2, 1 or series, positions, size)
     state  # `RunState`, whose x is changed in place
 ):
-    """Contexts through the blocks: state.x (series * context, d) in place, keys and values to the cache.
-    `projected`: the first block's projections are in state.qkv already. Of the block `whole`, if there is such a one,
-    only keys and values are made."""
+    "Contexts through the blocks: state.x (series * context, d) in place, keys and values to the cache."
     parallel_region(_prefill_region, (blocks, projected, whole, cache, rope, state))
 
 # %% ../../nbs/17_cpu.decode.ipynb #61f0812d
@@ -511,7 +509,7 @@ def _project_region(blocks, state):
     _project(blocks, 0, state)
 
 
-@entry('compiling the loops of forecasts, once per machine')
+@Entry
 def project(
     blocks,  # `Blocks`
     state  # `RunState`, whose qkv is written
@@ -527,13 +525,13 @@ def _extend_region(blocks, n, cache, window, rope, state):
         _block_step(blocks, layer, cache, n, window, rope, state)
 
 
-@entry('compiling the loops of forecasts, once per machine')
+@Entry
 def extend(
     blocks,  # `Blocks`
     n,  # positions the branches will have
     cache,  # `KVCache`, read and written
     window,  # `Window`: what they see
-    rope,  # (t, 2, 1 or series, 1, size) cosines and sines of the positions
+    rope,  # (2, 1 or series, positions, size)
     state  # `RunState`, whose x is changed in place
 ):
     "The newest of n positions of every branch through the blocks: state.x (series * paths * positions, d) in place."
@@ -613,7 +611,7 @@ def _embed_bar(w, bars, i, state):
     gemm_thread(both, _linear_at(w.heads, _FUSION, 2 * d, d, R), state.x, ACCUMULATE)
     barrier()
 
-
+# %% ../../nbs/17_cpu.decode.ipynb #fc17344c
 @linked(PREDICTOR, RUN_STATE, MATRIX)
 def _last_hidden(w, state, h):
     "The end of step 2: h (R, d), and its key and value for the dependency-aware layer in state.qkv."
@@ -630,26 +628,26 @@ def _coarse_logits(w, h, state):
     gemm_thread(h, _linear_at(w.heads, _S1, d, w.s1_vocabulary, R), state.logits, STORE)
     barrier()
 
-
+# %% ../../nbs/17_cpu.decode.ipynb #4f28134f
 @linked(PREDICTOR, MATRIX, KV_CACHE, int64, WINDOW, BARS, RUN_STATE)
 def _fine_logits(w, h, cache, i, window, bars, state):
     "Step 4: the dependency-aware layer, and the logits of the fine tokens."
-    (R, d), heads, asked = h.shape, cache.context.shape[3], np.empty(h.shape, np.float32)
+    (R, d), heads, query = h.shape, cache.context.shape[3], np.empty(h.shape, np.float32)
     emb_s1 = _matrix_at(w.heads, _EMB_S1, (w.s1_vocabulary, d))
     for r in range(R):
         for c in range(d):
-            asked[r, c] = emb_s1[bars.tokens[0, r, i], c]
+            query[r, c] = emb_s1[bars.tokens[0, r, i], c]
         for c in thread_range(d):
             state.x[r, c] = h[r, c]
-    gemm_thread(asked, _linear_at(w.heads, _DEP_Q, d, d, R), state.qkv[0], STORE)
+    gemm_thread(query, _linear_at(w.heads, _DEP_Q, d, d, R), state.qkv[0], STORE)
     barrier()
     qkv, o = state.qkv.reshape(3, R, heads, d // heads), state.o.reshape(R, heads, d // heads)
     decode_attention(qkv, cache, 0, i, window, bars.dep_rope[i], o)
     barrier()
     gemm_thread(state.o, _linear_at(w.heads, _DEP_OUT, d, d, R), state.x, ACCUMULATE)
     barrier()
-    rms_norm_rows(state.x, _vector_at(w.heads, _DEP_NORM, d), w.eps, asked)
-    gemm_thread(asked, _linear_at(w.heads, _S2, d, w.s2_vocabulary, R), state.logits, STORE)
+    rms_norm_rows(state.x, _vector_at(w.heads, _DEP_NORM, d), w.eps, query)
+    gemm_thread(query, _linear_at(w.heads, _S2, d, w.s2_vocabulary, R), state.logits, STORE)
     barrier()
 
 
@@ -663,27 +661,27 @@ def _sample_rows(bars, i, which, vocabulary, options, state):
 
 # %% ../../nbs/17_cpu.decode.ipynb #eec69bd0
 @region
-def _keep_hidden_region(w, cache, rope, state):
-    "What each thread of `keep_hidden` runs."
+def _write_hidden_kv_region(w, cache, rope, state):
+    "What each thread of `write_hidden_kv` runs."
     h = _own_or_shared(state.h)
     _last_hidden(w, state, h)
     for r in thread_range(len(h)):
         for c in range(h.shape[1]):
             state.h[r, c] = h[r, c]
     barrier()
-    _keep_context(cache, 0, rope, state)
+    _write_context_kv(cache, 0, rope, state)
 
 
-@entry('compiling the loops of forecasts, once per machine')
-def keep_hidden(
+@Entry
+def write_hidden_kv(
     predictor,  # `Predictor`
     cache,  # `KVCache` of one layer, whose contexts are written
-    rope,  # (t, 2, 1 or series, 1, size) cosines and sines of the positions
+    rope,  # (2, 1 or series, positions, size)
     state  # `RunState`, whose h is written
 ):
     """What the heads see of contexts, state.h, from state.x behind the blocks; its keys and values to a cache
     of one layer."""
-    parallel_region(_keep_hidden_region, (predictor, cache, rope, state))
+    parallel_region(_write_hidden_kv_region, (predictor, cache, rope, state))
 
 # %% ../../nbs/17_cpu.decode.ipynb #ee695fed
 @region
@@ -706,7 +704,7 @@ def _decode_region(begin, end, w, cache, dep_cache, bars, options, state):
         _sample_rows(bars, i, 1, w.s2_vocabulary, options, state)
 
 
-@entry('compiling the loops of forecasts, once per machine')
+@Entry
 def decode_bars(
     begin,  # bars begin
     end,  # to end - 1 are made

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import float32, int64
 
-from .linking import entry, inlined, linked, region, struct
+from .linking import Entry, inlined, linked, region, struct
 from .numbers import exp
 from .threads import parallel_region, thread_range
 from .tile import TILE, tile
@@ -168,7 +168,7 @@ def _gemm_region(x, linear, out, epilogue):
     gemm_thread(x, linear, out, epilogue)
 
 
-@entry('compiling the loops of forecasts, once per machine')
+@Entry
 def gemm(
     x,  # (R, inputs)
     linear,  # `PackedLinear` for so many rows

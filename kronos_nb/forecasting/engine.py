@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -62,7 +63,7 @@ class PathCache:
     "Keys and values of one attention layer: a context per series, shared by its paths, and a branch per path."
 
     def __init__(self,
-                 k: torch.Tensor,  # (B, heads, context, size): keys of the contexts, turned by their positions
+                 k: torch.Tensor,  # (B, heads, context, size): keys of the contexts, with their positions
                  v: torch.Tensor):  # the same shape: their values
         self.k, self.v, self.context = k, v, k.shape[2]
 
@@ -80,24 +81,24 @@ class PathCache:
 
     def append(self,
                k: torch.Tensor, v: torch.Tensor):  # (B, heads, paths, t, size): of t further positions of every path
-        "Keep keys, turned, and values."
-        places = slice(self.length, self.length + k.shape[3])
-        self.own_k[..., places, :], self.own_v[..., places, :] = k, v
+        "Keep keys, with their positions, and values."
+        positions = slice(self.length, self.length + k.shape[3])
+        self.own_k[..., positions, :], self.own_v[..., positions, :] = k, v
         self.length += k.shape[3]
 
     def attend(self,
-               q: torch.Tensor,  # (B, heads, paths, t, size): queries, turned, of the last t positions
-               see: Visible):  # what they see of the past
+               q: torch.Tensor,  # (B, heads, paths, t, size): queries of the last t positions
+               window: Visible):  # what they see of the past
         "What the queries read, (B, heads, paths, t, size)."
         t = q.shape[3]
         if self.single and t == 1:
-            return self._attend_in_one(q[:, :, 0], see)[:, :, None]
-        n, scale = self.length - see.evicted, q.shape[-1] ** -0.5
-        k, v = (a[:, :, see.first : self.context] for a in (self.k, self.v))
-        own_k, own_v = (a[..., see.evicted : self.length, :] for a in (self.own_k, self.own_v))
+            return self._attend_in_one(q[:, :, 0], window)[:, :, None]
+        n, scale = self.length - window.evicted, q.shape[-1] ** -0.5
+        k, v = (a[:, :, window.first : self.context] for a in (self.k, self.v))
+        own_k, own_v = (a[..., window.evicted : self.length, :] for a in (self.own_k, self.own_v))
         shared = (q.flatten(2, 3) @ k.transpose(-1, -2)) * scale  # (B, heads, paths*t, context)
-        if see.mask is not None:
-            shared += see.mask[:, None, None]
+        if window.mask is not None:
+            shared += window.mask[:, None, None]
         own = (q @ own_k.transpose(-1, -2)) * scale  # (B, heads, paths, t, n)
         if t > 1:
             own += own.new_full((t, n), -torch.inf).triu_(n - t + 1)
@@ -105,13 +106,13 @@ class PathCache:
         of_context, of_branch = p.split((k.shape[2], n), -1)
         return (of_context.flatten(2, 3) @ v).view_as(q) + of_branch @ own_v
 
-    def _attend_in_one(self, q, see):
+    def _attend_in_one(self, q, window):
         "The same for one path and its newest position, (B, heads, 1, size)."
-        places = slice(see.first + see.evicted, self.context + self.length)
-        mask = see.mask
+        positions = slice(window.first + window.evicted, self.context + self.length)
+        mask = window.mask
         if mask is not None:
             mask = F.pad(mask, (0, self.length))[:, None, None].to(q.dtype)
-        return F.scaled_dot_product_attention(q, self.k[:, :, places], self.v[:, :, places], attn_mask=mask)
+        return F.scaled_dot_product_attention(q, self.k[:, :, positions], self.v[:, :, positions], attn_mask=mask)
 
 # %% ../../nbs/31_forecasting.engine.ipynb #34bab867
 def _rope_at(rotary, positions):
@@ -155,28 +156,9 @@ class TorchBlocks:
     def __init__(self,
                  blocks,  # `TransformerBlock`s
                  lengths: torch.Tensor):  # (B,) of the contexts
-        self.blocks, self.lengths = list(blocks), lengths
+        self.blocks, self.lengths, self.known = list(blocks), lengths, lengths.cpu()
         attention = [b.self_attn for b in self.blocks]
         self.qkv = [_joined(a.q_proj, a.k_proj, a.v_proj) for a in attention]
-
-    def project(self,
-                x: torch.Tensor,  # (B, ..., d)
-                layer: int = 0):  # of which block
-        "Queries, keys and values of a block, not turned yet, (3, B, ..., d)."
-        norm = self.blocks[layer].norm1
-        return torch.stack(F.linear(rms_norm_reference(x, norm.weight, norm.eps), *self.qkv[layer]).chunk(3, -1))
-
-    def _heads(self, qkv, layer, rope):
-        "(3, B, paths, t, d) -> queries and keys, turned, and values, each (B, heads, paths, t, size)."
-        heads = (self.blocks[layer].self_attn.n_heads, -1)
-        q, k, v = (t.unflatten(-1, heads).permute(0, 3, 1, 2, 4) for t in qkv)
-        return apply_rope(q, *rope), apply_rope(k, *rope), v
-
-    def _finish(self, x, o, layer):
-        "Add what attention has read, o (B, heads, paths, t, size), and the feed-forward part, to x (B, paths, t, d)."
-        block = self.blocks[layer]
-        x = x + plain_linear(block.self_attn.out_proj)(o.permute(0, 2, 3, 1, 4).flatten(3))
-        return x + block.ffn(rms_norm_reference(x, block.norm2.weight, block.norm2.eps))
 
     def prefill(self,
                 x: torch.Tensor,  # (B, C, d): contexts
@@ -190,30 +172,66 @@ class TorchBlocks:
             self.caches.append(PathCache(k, v))
             if whole or layer < len(self.blocks) - 1:
                 o = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-                x, qkv = self._finish(x, o[:, :, None], layer), None
+                x, qkv = self._after_attention(x, o[:, :, None], layer), None
         return x[:, 0]
 
     def branch(self,
                paths: int,  # of every series
                horizon: int):  # positions each may add
         "Start new branches behind the contexts."
+        self.ahead = _positions_ahead(self.lengths, -1, horizon + 1)  # from the last known position on
         for cache in self.caches:
             cache.branch(paths, horizon)
+        if self.blocks:
+            self.rope = _rope_at(self.blocks[0].self_attn.rotary, self.ahead)
 
     def extend(self,
                x: torch.Tensor):  # (B, paths, t, d): the first positions of the branches
         "Them behind the blocks, (B, paths, t, d)."
-        everything = visible(self.lengths, 0, int(self.lengths.max()))
-        return self._extend(x, _positions_ahead(self.lengths, 0, x.shape[2]), everything)
+        return self._extend(x, slice(1, 1 + x.shape[2]), self._visible(0, int(self.known.max())))
 
-    def _extend(self, x, at, see):
-        "The next positions `at` (1 or B, t) of the branches through the blocks, x (B, paths, t, d)."
-        for layer, (block, cache) in enumerate(zip(self.blocks, self.caches)):
-            rope = [t[:, None, None] for t in _rope_at(block.self_attn.rotary, at)]
-            q, k, v = self._heads(self.project(x, layer), layer, rope)
-            cache.append(k, v)
-            x = self._finish(x, cache.attend(q, see), layer)
-        return x
+# %% ../../nbs/31_forecasting.engine.ipynb #8765e6af
+@patch
+def project(self: TorchBlocks,
+            x: torch.Tensor,  # (B, ..., d)
+            layer: int = 0):  # of which block
+    "Queries, keys and values of a block, without positions, (3, B, ..., d)."
+    norm = self.blocks[layer].norm1
+    return torch.stack(F.linear(rms_norm_reference(x, norm.weight, norm.eps), *self.qkv[layer]).chunk(3, -1))
+
+
+@patch
+def _heads(self: TorchBlocks, qkv, layer, rope):
+    "(3, B, paths, t, d) -> queries and keys with their positions, and values, each (B, heads, paths, t, size)."
+    heads = (self.blocks[layer].self_attn.n_heads, -1)
+    q, k, v = (t.unflatten(-1, heads).permute(0, 3, 1, 2, 4) for t in qkv)
+    return apply_rope(q, *rope), apply_rope(k, *rope), v
+
+
+@patch
+def _after_attention(self: TorchBlocks, x, o, layer):
+    "Add what attention has read, o (B, heads, paths, t, size), and the feed-forward part, to x (B, paths, t, d)."
+    block = self.blocks[layer]
+    x = x + plain_linear(block.self_attn.out_proj)(o.permute(0, 2, 3, 1, 4).flatten(3))
+    return x + block.ffn(rms_norm_reference(x, block.norm2.weight, block.norm2.eps))
+
+
+@patch
+def _visible(self: TorchBlocks, i, max_context):
+    "`Visible` of step i, on the device of the model."
+    window = visible(self.known, i, max_context)  # of lengths on the CPU: no step waits for the device
+    return window if window.mask is None else window._replace(mask=window.mask.to(self.lengths.device))
+
+
+@patch
+def _extend(self: TorchBlocks, x, at, window):
+    "The next positions (a slice of `ahead`) of the branches through the blocks, x (B, paths, t, d)."
+    rope = [t[:, None, None, at] for t in self.rope]
+    for layer, cache in enumerate(self.caches):
+        q, k, v = self._heads(self.project(x, layer), layer, rope)
+        cache.append(k, v)
+        x = self._after_attention(x, cache.attend(q, window), layer)
+    return x
 
 # %% ../../nbs/31_forecasting.engine.ipynb #328001f4
 def _dep_positions(at, s2):
@@ -233,7 +251,7 @@ class TorchDecoder(TorchBlocks):
                  sampling: Sampling):  # how tokens are drawn
         super().__init__(model.transformer, lengths)
         self.model, self.max_context, self.sampling = model, max_context, sampling
-        self.dep, self.heads = model.dep_layer.cross_attn, (model.head.proj_s1, model.head.proj_s2)
+        self.dep = model.dep_layer.cross_attn
         self.dep_kv = _joined(self.dep.k_proj, self.dep.v_proj)
 
     def embed(self,
@@ -242,27 +260,14 @@ class TorchDecoder(TorchBlocks):
         "Embedded bars, (..., d)."
         return self.model.embedding(s1, s2) + times
 
-    def _norm(self, x):
-        "The last norm, (..., d)."
-        return rms_norm_reference(x, self.model.norm.weight, self.model.norm.eps)
-
-    def _dep_keys(self, h, at):
-        "Keys, turned, and values of the dependency-aware layer, each (B, heads, paths, t, size); h (B, paths, t, d)."
-        kv = F.linear(h, *self.dep_kv).chunk(2, -1)
-        k, v = (t.unflatten(-1, (self.dep.n_heads, -1)).permute(0, 3, 1, 2, 4) for t in kv)
-        return apply_rope(k, *self._dep_rope(at)), v
-
-    def _dep_rope(self, at):
-        "cos and sin of positions (1 or B, t), as rows of (B, heads, paths, t, size) are turned."
-        return [t[:, None, None] for t in _rope_at(self.dep.rotary, _dep_positions(at, self.sampling.s2))]
-
     def prefill(self,
                 x: torch.Tensor,  # (B, C, d): embedded bars
                 # (3, B, C, d): the first block's projections of x, where they are known
                 qkv: torch.Tensor|None = None):
         "Read contexts."
         h = self._norm(super().prefill(x, qkv))
-        k, v = self._dep_keys(h[:, None], torch.arange(h.shape[1], device=h.device)[None])
+        at = _dep_positions(torch.arange(h.shape[1], device=h.device), self.sampling.s2)
+        k, v = self._dep_keys(h[:, None], _rope_at(self.dep.rotary, at))
         self.dep_cache = PathCache(k[:, :, 0], v[:, :, 0])
         self.last = h[torch.arange(len(h), device=h.device), self.lengths - 1]  # (B, d)
 
@@ -270,6 +275,7 @@ class TorchDecoder(TorchBlocks):
         "Start new branches behind the contexts."
         super().branch(paths, horizon)
         self.dep_cache.branch(paths, horizon)
+        self.dep_rope = _rope_at(self.dep.rotary, _dep_positions(self.ahead, self.sampling.s2))
 
     def decode(self,
                begin: int, end: int,  # the bars to make
@@ -277,33 +283,65 @@ class TorchDecoder(TorchBlocks):
                uniforms: torch.Tensor,  # (B, paths, horizon, 2)
                new: torch.Tensor):  # (2, B, paths, horizon): coarse and fine ids, written to
         "Sample bars begin..end-1."
-        how = self.sampling
+        head = self.model.head
         for i in range(begin, end):
-            see, at = visible(self.lengths, i, self.max_context), _positions_ahead(self.lengths, i - 1, 1)
-            h = self._read(times[:, i - 1], *new[..., i - 1], at, see) if i else self._first(new.shape[2])
-            for j in range(2):
-                logits = self.heads[j](h if j == 0 else self._asked(h, new[0, ..., i], at, see)).flatten(0, -2)
-                token = pick(logits, uniforms[:, :, i, j].flatten(), how.T, how.top_k, how.top_p)
-                new[j, ..., i] = token.view(new.shape[1:3])
+            window, at = self._visible(i, self.max_context), slice(i, i + 1)
+            h = self._hidden(times[:, i - 1], *new[..., i - 1], at, window) if i else self._first(new.shape[2])
+            new[0, ..., i] = self._draw(head.proj_s1(h), uniforms[:, :, i, 0])
+            h = self._fine_hidden(h, new[0, ..., i], at, window)
+            new[1, ..., i] = self._draw(head.proj_s2(h), uniforms[:, :, i, 1])
 
-    def _first(self, paths):
-        "What the heads see after the contexts, (B, paths, 1, d)."
-        return self.last[:, None, None].expand(-1, paths, -1, -1)
+# %% ../../nbs/31_forecasting.engine.ipynb #a17f7ea0
+@patch
+def _norm(self: TorchDecoder, x):
+    "The last norm, (..., d)."
+    return rms_norm_reference(x, self.model.norm.weight, self.model.norm.eps)
 
-    def _read(self, time, s1, s2, at, see):
-        "The same after a bar of tokens (B, paths) and time (B, d)."
-        x = self.embed(s1[..., None], s2[..., None], time[:, None, None])
-        h = self._norm(self._extend(x, at, see))
-        self.dep_cache.append(*self._dep_keys(h, at))
-        return h
 
-    def _asked(self, h, s1, at, see):
-        "What the fine head sees, given the coarse tokens (B, paths): (B, paths, 1, d)."
-        q = self.dep.q_proj(self.model.embedding.emb_s1(s1)[:, :, None])
-        q = apply_rope(q.unflatten(-1, (self.dep.n_heads, -1)).permute(0, 3, 1, 2, 4), *self._dep_rope(at))
-        o = self.dep_cache.attend(q, see).permute(0, 2, 3, 1, 4).flatten(3)
-        norm = self.model.dep_layer.norm
-        return rms_norm_reference(h + self.dep.out_proj(o), norm.weight, norm.eps)
+@patch
+def _first(self: TorchDecoder, paths):
+    "What the heads see after the contexts, (B, paths, 1, d)."
+    return self.last[:, None, None].expand(-1, paths, -1, -1)
+
+
+@patch
+def _draw(self: TorchDecoder, logits, u):
+    "Tokens of logits (B, paths, 1, vocabulary) and uniforms u, both (B, paths)."
+    how = self.sampling
+    return pick(logits.flatten(0, 2), u.flatten(), how.T, how.top_k, how.top_p).view(u.shape)
+
+
+@patch
+def _hidden(self: TorchDecoder, time, s1, s2, at, window):
+    "The same after a bar of tokens (B, paths) and time (B, d)."
+    x = self.embed(s1[..., None], s2[..., None], time[:, None, None])
+    h = self._norm(self._extend(x, at, window))
+    self.dep_cache.append(*self._dep_keys(h, self._dep_rope(at)))
+    return h
+
+
+@patch
+def _fine_hidden(self: TorchDecoder, h, s1, at, window):
+    "What the fine head sees, given the coarse tokens (B, paths): (B, paths, 1, d)."
+    q = self.dep.q_proj(self.model.embedding.emb_s1(s1)[:, :, None])
+    q = apply_rope(q.unflatten(-1, (self.dep.n_heads, -1)).permute(0, 3, 1, 2, 4), *self._dep_rope(at))
+    o = self.dep_cache.attend(q, window).permute(0, 2, 3, 1, 4).flatten(3)
+    norm = self.model.dep_layer.norm
+    return rms_norm_reference(h + self.dep.out_proj(o), norm.weight, norm.eps)
+
+# %% ../../nbs/31_forecasting.engine.ipynb #76a6df46
+@patch
+def _dep_rope(self: TorchDecoder, at):
+    "cos and sin of positions (a slice of `ahead`), for rows (B, heads, paths, t, size)."
+    return [t[:, None, None, at] for t in self.dep_rope]
+
+
+@patch
+def _dep_keys(self: TorchDecoder, h, rope):
+    "Keys, with their positions, and values of hidden states h (B, paths, t, d): each (B, heads, paths, t, size)."
+    kv = F.linear(h, *self.dep_kv).chunk(2, -1)
+    k, v = (t.unflatten(-1, (self.dep.n_heads, -1)).permute(0, 3, 1, 2, 4) for t in kv)
+    return apply_rope(k, *rope), v
 
 # %% ../../nbs/31_forecasting.engine.ipynb #edeafd43
 _packed = WeakKeyDictionary()  # layer -> {in panels?: (what the weights were, `PackedLinear`)}
@@ -353,25 +391,11 @@ class KernelBlocks:
         self.blocks, self.lengths, attn = list(blocks), lengths, blocks[0].self_attn
         self.width, self.heads, self.rotary = attn.out_proj.in_features, attn.n_heads, attn.rotary
         self.ff_width, self.eps = blocks[0].ffn.w1.out_features, np.float32(blocks[0].norm1.eps)
-        self.weights = {}  # in panels? -> the arrays, which the table of addresses keeps nobody from freeing
-
-    def _table(self, rows):
-        "All blocks, for so many rows."
-        arrays = self.weights[rows > GEMV_MAX_ROWS] = [_block_weights(b, rows) for b in self.blocks]
-        return loops.Blocks(np.array([loops.addresses(a) for a in arrays]), self.width, self.ff_width, self.eps)
-
-    def _rope(self, rotary, at):
-        "(2, 1 or B, t, size) of positions (1 or B, t)."
-        return np.stack([_array(t) for t in _rope_at(rotary, at)])
-
-    def _cache(self, context, paths, horizon):
-        "The cache of contexts (2, layers, B, heads, context, size), with places for branches."
-        _, layers, B, heads, _, size = context.shape
-        return loops.KVCache(context, np.empty((2, layers, B, heads, paths, horizon, size), np.float32))
+        self.tables = {}  # in panels? -> (`Blocks`, the arrays its addresses lead to)
 
     def project(self,
                 x: torch.Tensor):  # (B, ..., d)
-        "Queries, keys and values of the first block, not turned yet, (3, B, ..., d)."
+        "Queries, keys and values of the first block, without positions, (3, B, ..., d)."
         rows, d = x.numel() // x.shape[-1], x.shape[-1]
         state = loops.run_state(rows, d, 0)
         state.x[:] = x.reshape(rows, d)
@@ -384,18 +408,6 @@ class KernelBlocks:
                 whole: bool = True):  # the last block as well? else only its keys and values
         "The contexts behind the blocks, (B, C, d); their keys and values are kept."
         return torch.from_numpy(self._prefill(x, qkv, whole).x).view(x.shape)
-
-    def _prefill(self, x, qkv, whole):
-        "`prefill`; the `RunState` behind it."
-        (B, C, d), layers = x.shape, len(self.blocks)
-        state = loops.run_state(B * C, d, self.ff_width)
-        state.x[:] = x.reshape(B * C, d)
-        if qkv is not None:
-            state.qkv[:] = qkv.reshape(3, B * C, d)
-        self.context = np.empty((2, layers, B, self.heads, C, d // self.heads), np.float32)
-        cache, rope = self._cache(self.context, 0, 0), self._rope(self.rotary, torch.arange(C)[None])
-        loops.prefill(self._table(B * C), qkv is not None, layers - (not whole), cache, rope, state)
-        return state
 
     def branch(self,
                paths: int,  # of every series
@@ -414,6 +426,43 @@ class KernelBlocks:
         loops.extend(self._table(rows), t, self.cache, window, rope, state)
         return torch.from_numpy(state.x).view(x.shape)
 
+# %% ../../nbs/31_forecasting.engine.ipynb #e321a1fb
+@patch
+def _prefill(self: KernelBlocks, x, qkv, whole):
+    "`prefill`; the `RunState` behind it."
+    (B, C, d), layers = x.shape, len(self.blocks)
+    state = loops.run_state(B * C, d, self.ff_width)
+    state.x[:] = x.reshape(B * C, d)
+    if qkv is not None:
+        state.qkv[:] = qkv.reshape(3, B * C, d)
+    self.context = np.empty((2, layers, B, self.heads, C, d // self.heads), np.float32)
+    cache, rope = self._cache(self.context, 0, 0), self._rope(self.rotary, torch.arange(C)[None])
+    loops.prefill(self._table(B * C), qkv is not None, layers - (not whole), cache, rope, state)
+    return state
+
+
+@patch
+def _table(self: KernelBlocks, rows):
+    "All blocks, for so many rows."
+    if (panels := rows > GEMV_MAX_ROWS) not in self.tables:
+        arrays = [_block_weights(b, rows) for b in self.blocks]
+        table = np.array([loops.addresses(a) for a in arrays])
+        self.tables[panels] = loops.Blocks(table, self.width, self.ff_width, self.eps), arrays
+    return self.tables[panels][0]
+
+
+@patch
+def _rope(self: KernelBlocks, rotary, at):
+    "(2, 1 or B, t, size) of positions (1 or B, t)."
+    return np.stack([_array(t) for t in _rope_at(rotary, at)])
+
+
+@patch
+def _cache(self: KernelBlocks, context, paths, horizon):
+    "The cache of contexts (2, layers, B, heads, context, size), with places for branches."
+    _, layers, B, heads, _, size = context.shape
+    return loops.KVCache(context, np.empty((2, layers, B, heads, paths, horizon, size), np.float32))
+
 # %% ../../nbs/31_forecasting.engine.ipynb #8dea825f
 class KernelDecoder(KernelBlocks):
     "A predictor that samples bars, in compiled loops."
@@ -425,6 +474,7 @@ class KernelDecoder(KernelBlocks):
                  sampling: Sampling):  # how tokens are drawn
         super().__init__(model.transformer, lengths)
         self.model, self.max_context, self.sampling, self.dep = model, max_context, sampling, model.dep_layer.cross_attn
+        self.predictors = {}  # in panels? -> (`Predictor`, the arrays its addresses lead to)
 
     def embed(self,
               s1: torch.Tensor, s2: torch.Tensor,  # (...) ids
@@ -443,7 +493,7 @@ class KernelDecoder(KernelBlocks):
         (B, C, d), heads, state = x.shape, self.dep.n_heads, self._prefill(x, qkv, True)
         self.dep_context = np.empty((2, 1, B, heads, C, d // heads), np.float32)
         rope = self._rope(self.dep.rotary, _dep_positions(torch.arange(C)[None], self.sampling.s2))
-        loops.keep_hidden(self._predictor(B * C), self._cache(self.dep_context, 0, 0), rope, state)
+        loops.write_hidden_kv(self._predictor(B * C), self._cache(self.dep_context, 0, 0), rope, state)
         h = torch.from_numpy(state.h).view(B, C, d)
         self.last = h[torch.arange(B), self.lengths - 1]  # (B, d)
 
@@ -459,21 +509,6 @@ class KernelDecoder(KernelBlocks):
         self.dep_rope = self._rope_of_steps(self.dep.rotary, _dep_positions(at, self.sampling.s2))
         # nothing is shown, and nobody can interrupt, within a call: a second or so
         self.stride = max(1, 2**17 // (rows * self.width))
-
-    def _rope_of_steps(self, rotary, at):
-        "(horizon, 2, 1 or B, 1, size) of positions (1 or B, horizon)."
-        return np.ascontiguousarray(self._rope(rotary, at).transpose(2, 0, 1, 3)[:, :, :, None])
-
-    def _predictor(self, rows):
-        "The model as the loops take it, for so many rows."
-        model, dep, e = self.model, self.dep, self.model.embedding
-        attention = [pack_linear(layer, rows) for layer in (dep.q_proj, dep.k_proj, dep.v_proj, dep.out_proj)]
-        heads = [pack_linear(layer, rows) for layer in (model.head.proj_s1, model.head.proj_s2)]
-        embeddings, fusion = [_array(t.weight) for t in (e.emb_s1, e.emb_s2)], pack_linear(e.fusion_proj, rows)
-        norm, dep_norm = _array(model.norm.weight), _array(model.dep_layer.norm.weight)
-        self.head_weights = loops.HeadWeights(*embeddings, fusion, norm, *attention, dep_norm, *heads)
-        table, sizes = np.array(loops.addresses(self.head_weights)), map(len, embeddings)
-        return loops.Predictor(self._table(rows), table, *sizes, np.float32(e.scale), np.float32(model.norm.eps))
 
     def decode(self,
                begin: int, end: int,  # the bars to make
@@ -493,6 +528,34 @@ class KernelDecoder(KernelBlocks):
             new.flatten(1, 2).numpy(),
         )
         loops.decode_bars(begin, end, self.predictor, self.cache, self.dep_cache, bars, options, self.state)
+
+# %% ../../nbs/31_forecasting.engine.ipynb #d83cf0d8
+@patch
+def _predictor(self: KernelDecoder, rows):
+    "The model as the loops take it, for so many rows."
+    if (panels := rows > GEMV_MAX_ROWS) not in self.predictors:
+        self.predictors[panels] = self._make_predictor(rows)
+    return self.predictors[panels][0]
+
+
+@patch
+def _make_predictor(self: KernelDecoder, rows):
+    "`Predictor` for so many rows, and its arrays."
+    model, dep, e = self.model, self.dep, self.model.embedding
+    attention = [pack_linear(layer, rows) for layer in (dep.q_proj, dep.k_proj, dep.v_proj, dep.out_proj)]
+    heads = [pack_linear(layer, rows) for layer in (model.head.proj_s1, model.head.proj_s2)]
+    embeddings, fusion = [_array(t.weight) for t in (e.emb_s1, e.emb_s2)], pack_linear(e.fusion_proj, rows)
+    norm, dep_norm = _array(model.norm.weight), _array(model.dep_layer.norm.weight)
+    arrays = loops.HeadWeights(*embeddings, fusion, norm, *attention, dep_norm, *heads)
+    table, sizes = np.array(loops.addresses(arrays)), map(len, embeddings)
+    scale, eps = np.float32(e.scale), np.float32(model.norm.eps)
+    return loops.Predictor(self._table(rows), table, *sizes, scale, eps), arrays
+
+
+@patch
+def _rope_of_steps(self: KernelDecoder, rotary, at):
+    "(horizon, 2, 1 or B, 1, size) of positions (1 or B, horizon)."
+    return np.ascontiguousarray(self._rope(rotary, at).transpose(2, 0, 1, 3)[:, :, :, None])
 
 # %% ../../nbs/31_forecasting.engine.ipynb #82ae4874
 def uses_kernels(
