@@ -95,7 +95,14 @@ class _Package(ModuleType):
 
 sys.modules[__name__].__class__ = _Package
 
-# A worker of a pool has siblings on the same cores: its waiting threads must not spin. `training.launch` has the figures.
-_multiprocessing = sys.modules.get('multiprocessing.process')
-if _multiprocessing and _multiprocessing.parent_process() and not os.environ.get('OMP_NUM_THREADS'):
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+def _choose_wait_policy():
+    """Let the waiting threads of a pool's worker sleep: it has siblings on the same cores, and spinning keeps them waiting.
+
+    Alone, spinning is faster; `training.launch` has the figures. Must happen before torch is first imported."""
+    processes = sys.modules.get('multiprocessing.process')
+    if processes and processes.parent_process() and not os.environ.get('OMP_NUM_THREADS'):
+        os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+
+_choose_wait_policy()
