@@ -1,6 +1,6 @@
 """Lay the notebooks of `nbs/` out for Sphinx, in `_docs/source`: a page for each, as it is committed, with its outputs.
 
-`05_data.klines.ipynb` becomes `data/klines.html`. Exported cells become Sphinx objects with tables of parameters,
+`06_data.klines.ipynb` becomes `data/klines.html`. Exported cells become Sphinx objects with tables of parameters,
 followed by their source; nbdev's directives go; links between notebooks stay inside the site. Navigation follows the
 folders and, for the notebooks that make the package, its sub-packages in the order of the numbers, each with the
 docstring of its `__init__.py`. Nothing is executed and the package is not imported. Files that did not change are left

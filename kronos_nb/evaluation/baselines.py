@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from ..data.tables import BAR_COLS, PRICE_COLS
+from ..data.columns import BAR_COLS, PRICE_COLS
 
 # %% ../../nbs/50_evaluation.baselines.ipynb #7c706011
 def last_value(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..data.tables import BAR_COLS
+from ..data.columns import BAR_COLS
 from ..data.windows import BarStore
 from ..errors import atomic_write
 from .metrics import HeldOut, score_table

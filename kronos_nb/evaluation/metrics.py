@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from ..data.tables import BAR_COLS, PRICE_COLS
+from ..data.columns import BAR_COLS, PRICE_COLS
 from ..forecasting.calibration import Calibration
 from .baselines import geometric_random_walk, last_value
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import atomic_write
-from ..data.tables import BAR_COLS
+from ..data.columns import BAR_COLS
 from ..data.windows import BarStore
 from ..forecasting.calibration import Calibration, conformal_scores, weights_digest
 from ..training.checkpoint import digest

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from ..config import FinetuneConfig
 from ..errors import UserError, atomic_write
 from ..data.klines import load_klines
-from ..data.tables import BAR_COLS
+from ..data.columns import BAR_COLS
 from ..data.windows import BarStore
 from ..forecasting.files import load_pair, load_predictor
 from ..forecasting.forecast import KronosPredictor

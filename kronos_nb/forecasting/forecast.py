@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ..data.klines import complete_bars
 from ..data.sessions import future_timestamps
-from ..data.tables import BAR_COLS, PRICE_COLS
+from ..data.columns import BAR_COLS, PRICE_COLS
 from ..data.timestamps import read_timestamps, time_features
 from ..data.windows import lookback_stats, normalise
 from ..errors import UserError
