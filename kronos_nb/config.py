@@ -15,6 +15,7 @@ import difflib
 import os
 import re
 import zoneinfo
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,8 +35,19 @@ def _as_list(v):
     return [v] if isinstance(v, (str, Path)) else v
 
 
+def _as_paths(v):
+    "As `_as_list`, but a number or a date is no path: YAML has taken it apart, and `000001` has become 1."
+    paths = _as_list(v)
+    for path in paths if isinstance(paths, (list, tuple)) else [paths]:
+        if path is None:
+            raise ValueError('names no file: give a file, a folder or a pattern')
+        if isinstance(path, (int, float, date)):
+            raise ValueError(f'{path} is read as a number or a date, not as a path: write it in quotes, as it is on disk')
+    return paths
+
+
 PathList = Annotated[
-    list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)
+    list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_paths), Field(min_length=1)
 ]  # at least one; a single one may stand alone
 Patterns = Annotated[list[str], BeforeValidator(_as_list)]  # names with wildcards, none, one or several
 Trackers = Annotated[

@@ -6,6 +6,8 @@
 __all__ = ['add_band', 'add_line', 'save_html', 'plotly_forecast']
 
 # %% ../../nbs/61_display.interactive.ipynb #af96acf0
+from html import escape
+
 import numpy as np
 import pandas as pd
 from plotly.graph_objects import Figure as Interactive
@@ -91,7 +93,7 @@ def _layout(fig, times, title):
     fig.update_yaxes(title_text='Price', **_PRICES)
     fig.update_yaxes(title_text='Volume', **_VOLUMES)
     fig.update_layout(
-        title=dict(text=title or '', x=0.01),
+        title=dict(text=escape(str(title or '')), x=0.01),  # plotly takes tags for formatting
         legend=dict(orientation='h', y=1.02, yanchor='bottom'),
         hovermode='closest',
         bargap=0.25,
