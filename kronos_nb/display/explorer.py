@@ -9,7 +9,6 @@ __all__ = ['MODEL_COLORS', 'list_models', 'forecast_chart', 'forecast_picture', 
 import asyncio
 import base64
 import json
-import re
 import threading
 import time
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from ..data.klines import load_klines
 from .interactive import add_band, add_line, save_html
 from .monitor import image_html, message_html
 from .plot import BANDS, BLUE, MIN_FAN_PATHS, VERMILION, fan_bands, opening_at, save_figure
-from ..errors import UserError, atomic_write
+from ..errors import UserError, atomic_write, safe_name, safe_names
 from ..evaluation.metrics import score_paths
 from ..forecasting.files import load_predictor, split_at
 from ..forecasting.forecast import Forecast, KronosPredictor
@@ -597,8 +596,9 @@ def _output_path(self: ForecastExplorer, suffix):
     "The file to write what is shown to."
     if self.forecast is None:
         raise UserError('There is no forecast to write yet.')
-    name = f'{self.forecast.name}_{self.forecast.timestamps[0]:%Y%m%d_%H%M}_{"_vs_".join(self.forecasts)}'
-    return self.out / (re.sub(r'[^\w.-]+', '_', name) + suffix)
+    symbol, moment = safe_names(self.frames)[self.symbol.value], f'{self.forecast.timestamps[0]:%Y%m%d_%H%M}'
+    models = safe_name('_vs_'.join(self.forecasts))
+    return self.out / f'{symbol}_{moment}_{models}{suffix}'
 
 
 @patch

@@ -7,7 +7,6 @@ __all__ = ['log', 'verdict', 'draw_forecasts', 'Judgement', 'origins_to_judge', 
 
 # %% ../../nbs/55_evaluation.judge.ipynb #fe3bcf2b
 import logging
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pandas as pd
 
 from ..data.columns import BAR_COLS
 from ..data.windows import BarStore
-from ..errors import atomic_write
+from ..errors import atomic_write, safe_names
 from .metrics import HeldOut, score_table
 from .report import plot_origin
 from .rolling import bars_frame, evenly, forecast_held_out, forecast_origins, held_out_split
@@ -65,9 +64,8 @@ def _rows_around(held: HeldOut, i: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _picture_file(held: HeldOut, i: int, kind: str, folder: Path) -> Path:
     "The name of a picture: forecast_IBM_20120601_0000.png"
-    name = f'{held.symbols[i]}_{pd.Timestamp(held.moments[i]):%Y%m%d_%H%M}'
-    name = re.sub(r'[^\w.-]+', '_', name)  # a symbol may have signs that a file may not
-    return Path(folder) / f'{kind}_{name}.png'
+    symbol = safe_names(dict.fromkeys(held.symbols))[held.symbols[i]]
+    return Path(folder) / f'{kind}_{symbol}_{pd.Timestamp(held.moments[i]):%Y%m%d_%H%M}.png'
 
 
 def _draw_held_out(held: HeldOut, store: BarStore, i: int, folder: Path) -> Path:

@@ -15,7 +15,7 @@ import torch
 from ..config import load_config
 from ..data.sessions import future_timestamps
 from ..data.timestamps import read_timestamps
-from ..errors import UserError, atomic_write
+from ..errors import UserError, atomic_write, safe_names
 from .calibration import Calibration, load_calibration
 from .forecast import Forecast, KronosPredictor
 from ..models.kronos import Kronos
@@ -133,13 +133,13 @@ def _write(table: pd.DataFrame, path: Path) -> Path:
 def draw_fans(
     forecasts: dict[str, Forecast],  # of every symbol
     truths: dict[str, pd.DataFrame|None],  # the bars that came, where they are known
-    plot: str|Path  # PNG or HTML; with several symbols the name of each is added
+    plot: str|Path  # PNG or HTML; with several symbols the name of each is added, as `safe_names` writes it
 ) -> list[Path]:  # the files
     "Draw a picture of every symbol."
-    plot = Path(plot)
+    plot, names = Path(plot), safe_names(forecasts)
     written = []
     for symbol, forecast in forecasts.items():
-        path = plot if len(forecasts) == 1 else plot.with_name(f'{plot.stem}_{symbol}{plot.suffix}')
+        path = plot if len(forecasts) == 1 else plot.with_name(f'{plot.stem}_{names[symbol]}{plot.suffix}')
         draw = forecast.interactive if path.suffix.lower() in ('.html', '.htm') else forecast.plot
         draw(truths[symbol], path=path)
         written.append(path)
