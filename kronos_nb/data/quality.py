@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ..config import DataConfig
-from .klines import ROUNDING, bar_frequency, excess_over_range, read_symbols, repair_symbols
+from .bars import ROUNDING, excess_over_range
+from .klines import bar_frequency, read_symbols, repair_symbols
 from .sessions import NANOSECONDS_PER_DAY, SessionPattern, most_common_moves, weekday
 from .columns import BAR_COLS, PRICE_COLS
 from .tables import Findings
@@ -141,10 +142,10 @@ def inspect_klines(
 ) -> DataReport:  # complete, whatever is wrong
     "What K-line files hold, what is wrong with it, and how many windows it makes."
     findings = Findings()
-    rows, sources = read_symbols(data.data_path, 'ffill' in data.repair, findings)
-    symbols = pd.DataFrame({s: _describe(f) for s, f in rows.items() if len(f)}).T.infer_objects()
+    read, sources = read_symbols(data.data_path, 'ffill' in data.repair, findings, data.reading())
+    symbols = pd.DataFrame({s: _describe(r.frame) for s, r in read.items()}).T.infer_objects()
     symbols.index.name = 'symbol'
-    frames = repair_symbols(rows, sources, data.repair, findings)
+    frames = repair_symbols(read, sources, data.repair, findings)
     n = len(findings.problems)
     windows = _count_windows(frames, data, findings)
     findings.problems[n:] = [p + hint for p in findings.problems[n:]]

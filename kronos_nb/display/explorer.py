@@ -338,7 +338,7 @@ def _origin_range(self: ForecastExplorer, n, all_bars):
 def _read_bars(self: ForecastExplorer, data, bars):
     "Read the bars of every symbol, and find out which of them can be forecast."
     all_bars, lookback = bars == 'all' or data is not None, self.cfg.data.lookback_window
-    self.frames = load_klines(data or self.cfg.data.data_path, self.cfg.data.repair).frames
+    self.frames = load_klines(data or self.cfg.data.data_path, **self.cfg.data.reading()).frames
     ranges = {symbol: self._origin_range(len(frame), all_bars) for symbol, frame in self.frames.items()}
     self._origin_ranges = {symbol: found for symbol, found in ranges.items() if found}
     if self._origin_ranges:

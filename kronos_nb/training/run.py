@@ -119,7 +119,7 @@ def load_store(
 
     def make():
         "Read and check the files."
-        store = BarStore.from_klines(load_klines(cfg.data.data_path, cfg.data.repair), cfg.data)
+        store = BarStore.from_klines(load_klines(cfg.data.data_path, **cfg.data.reading()), cfg.data)
         return dict(bars=store.bars, stamps=store.stamps, timestamps=store.timestamps), store.spans
 
     arrays, spans = share_arrays(make, accelerator)
