@@ -39,7 +39,7 @@ def evaluate(
     load_config(config, set)
 
     from kronos_nb.evaluation.report import score_and_report
-    from kronos_nb.evaluation.rolling import EvaluationOptions, forecast_parts, plan_evaluation
+    from kronos_nb.evaluation.rolling import EvaluationOptions, forecast_parts, locked_results, plan_evaluation
     from kronos_nb.training.run import open_run
 
     options = EvaluationOptions(
@@ -47,8 +47,9 @@ def evaluate(
     )
     with open_run(config, set) as run:
         plan = plan_evaluation(run, options)
-        forecast_parts(plan, run.accelerator)
-        return score_and_report(plan) if run.accelerator.is_main_process else None
+        with locked_results(plan, run.accelerator):
+            forecast_parts(plan, run.accelerator)
+            return score_and_report(plan) if run.accelerator.is_main_process else None
 
 # %% ../nbs/76_evaluate.ipynb #a827c64c
 main = as_command(evaluate)  # the command kronos_evaluate

@@ -20,7 +20,7 @@ from .metrics import HeldOut, score_table
 from .report import plot_origin
 from .rolling import bars_frame, evenly, forecast_held_out, forecast_origins, held_out_split
 from .rolling import predictor_of_run
-from .skill import crps_in_time, describe_skill, skill
+from .skill import crps_in_time, describe_skill, makes_no_error, skill
 from ..training.loop import StageResult
 from ..training.run import Run
 from ..training.sequential import tokenizer_source
@@ -33,7 +33,7 @@ def verdict(
     overlap: int = 1  # neighbours whose targets share bars
 ) -> str:
     "What the scores say, in a sentence."
-    if not walk.mean() > 0:
+    if makes_no_error(walk):
         return 'The random walk makes no error here: the prices do not move, and there is nothing to forecast.'
     s, low, high = skill(ours, walk, overlap)
     return (
