@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import UserError
-from .bars import Bars, to_bars
+from .bars import to_bars
 from .columns import BAR_COLS, PRICE_COLS
 from .readings import as_text
 from .tables import Findings, Table, file_stem, find_files, log, read_table
 from ..config import ReadConfig, check_repair, check_section
 
-# %% ../../nbs/06_data.klines.ipynb #e5758873
+# %% ../../nbs/06_data.klines.ipynb #fdaca888
 _DAY = 86_400 * 10**9  # in nanoseconds
 _EVENING, _MORNING = 18 * _DAY // 24, 6 * _DAY // 24  # a night session lies between them
 
@@ -56,7 +56,7 @@ class Series:
         return str(self.table.lines[self.rows[i]])
 
 
-def _in_order(bars, rows, findings):
+def _rows_in_order(bars, rows, findings):
     "Rows of one symbol in order of time, and their moments; what was out of order is a note."
     local = bars.frame['timestamps'].to_numpy()
     moments = (local if bars.utc is None else bars.utc)[rows]
@@ -98,12 +98,12 @@ def _by_symbol(bars, findings):
             rows = everything[good if bars.codes is None else good & (bars.codes == code)]
         if not len(rows):
             continue
-        rows, moments = _in_order(bars, rows, findings)
+        rows, moments = _rows_in_order(bars, rows, findings)
         whole = len(rows) == len(good) and rows[0] == 0 and (np.diff(rows) == 1).all()
         frame = bars.frame if whole else bars.frame.iloc[rows].reset_index(drop=True)
         yield symbol, Series(frame, bars.table, rows, moments)
 
-# %% ../../nbs/06_data.klines.ipynb #36c9c84e
+# %% ../../nbs/06_data.klines.ipynb #46bfa26b
 _BAR_SIZES = ('interval', 'timeframe', 'period', 'freq', 'frequency', 'resolution', 'per', '周期')  # names of columns
 _RUN = 10  # so many equal steps in a row are a habit
 
@@ -224,7 +224,7 @@ def _repair_symbol(series, source, repair, findings):
         df = _forward_fill(df, source, findings)
     if not len(df):
         findings.problems.append(f'{source}: no complete bar is left')
-    return df.reset_index(drop=True)
+    return df if len(df) == len(series.frame) else df.reset_index(drop=True)
 
 # %% ../../nbs/06_data.klines.ipynb #7172741b
 @dataclass

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOTATIONS', 'PLAIN', 'Notation', 'Cells', 'take_apart', 'Numbers', 'read_numbers']
 
-# %% ../../nbs/04_data.numbers.ipynb #a4ebbb4c
+# %% ../../nbs/04_data.numbers.ipynb #0ac7fdc8
 import functools
 import re
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from .columns import PRICE_COLS
 from .readings import Evidence, Reading, as_text, choose
 
-# %% ../../nbs/04_data.numbers.ipynb #9095cc61
+# %% ../../nbs/04_data.numbers.ipynb #df6f5958
 @dataclass(frozen=True)
 class Notation:
     "One way to write numbers."
@@ -43,6 +43,7 @@ class Notation:
         return f"decimal: '{self.decimal}' with thousands: '{self.group}'"
 
 
+# from the commonest to the rarest
 NOTATIONS = [
     Notation('1234.5', '.'),
     Notation('1,234.5', '.', ','),
@@ -54,9 +55,9 @@ NOTATIONS = [
     Notation('1 234,5', ',', ' '),
     Notation("1'234,5", ',', "'"),
 ]
-PLAIN = NOTATIONS[0]
+PLAIN = NOTATIONS[0]  # what most files hold
 
-# %% ../../nbs/04_data.numbers.ipynb #e6f41b2d
+# %% ../../nbs/04_data.numbers.ipynb #a5e3199e
 _POWERS = {
     'k': 1e3, 'thousand': 1e3, '千': 1e3,
     '万': 1e4, '萬': 1e4,
@@ -74,7 +75,7 @@ _AROUND = (
 )
 _EMPTY = pa.array(['', 'nan', 'na', 'n/a', 'null', 'none', '-', '--', '#n/a', '—', '–', '停牌'])
 
-# %% ../../nbs/04_data.numbers.ipynb #b1a19cce
+# %% ../../nbs/04_data.numbers.ipynb #331b31e3
 @dataclass
 class Cells:
     "The cells of one column, taken apart."
@@ -141,7 +142,7 @@ def take_apart(
     core = pc.if_else(pa.array(there & ~odd), core, None)
     return Cells(core, np.where(minus, -factor, factor), empty, infinite, bad | odd, notes)
 
-# %% ../../nbs/04_data.numbers.ipynb #a656a08e
+# %% ../../nbs/04_data.numbers.ipynb #297ba63d
 def _cast(core, notation):
     "Cells as (n,) float64 in a notation; NaN where they are no number in it."
     fits = pc.match_substring_regex(core, notation.pattern)
@@ -179,6 +180,9 @@ def _groups_everywhere(core, notation):
 def _odd_ones(core, notation, values, smooth):
     "(n,) bool: cells in groups that only this notation could read, and that do not look like the rest of the column."
     grouped = _has(core, notation.group)
+    written = grouped | (_has(core, ',') if notation.decimal == ',' else False)
+    if written.sum() == 1 and np.isfinite(values).sum() >= 10:  # a single cell decides nothing
+        return written
     if not grouped.any():
         return grouped
     other = ~grouped & np.isfinite(values)
@@ -193,7 +197,7 @@ def _odd_ones(core, notation, values, smooth):
     decimals = _has(core, notation.decimal)
     return grouped & (decimals[other].all() and not decimals[grouped].any())
 
-# %% ../../nbs/04_data.numbers.ipynb #74430af0
+# %% ../../nbs/04_data.numbers.ipynb #ab523d19
 @dataclass
 class Numbers:
     "Columns that are read together, as numbers."
@@ -249,11 +253,11 @@ def _pick(core, shape, keys, smooth, sep, shown):
     seen = best.group if best.group and _has(core, best.group).any() else ''
     notes = []
     if seen or best.decimal == ',' and _has(core, ',').any():
-        notes.append(f'numbers written like {best.example}')
+        notes.append(f'numbers written like {best.example}' + ', with thousands separators' * bool(seen))
     none_bad = np.zeros(shape, bool)
     return Numbers(choice.best.values.reshape(shape), none_bad, best, [], choice.rivals, notes, seen)
 
-# %% ../../nbs/04_data.numbers.ipynb #113a84e1
+# %% ../../nbs/04_data.numbers.ipynb #b83852bf
 def _combine(columns):
     "`Cells` of several columns, one after the other."
     parts = [take_apart(c) for c in columns]

@@ -33,7 +33,7 @@ from ..errors import UserError
 from .columns import BAR_COLS, Header, match_columns
 from .readings import as_arrow
 
-# %% ../../nbs/03_data.tables.ipynb #51bcbef0
+# %% ../../nbs/03_data.tables.ipynb #c049eedc
 log = logging.getLogger('kronos_nb')  # of the whole package; `run_log` routes it
 
 # %% ../../nbs/03_data.tables.ipynb #7bdaf3cf
@@ -113,7 +113,8 @@ class Table:
     find_lines: Callable  # -> (rows,) number of each row as an editor shows it
     unit: str = 'line'  # what the numbers count: lines of a CSV, rows of a Parquet file or frame
     sep: str = ','  # what separates the fields of a CSV
-    read_more: Callable|None = None  # position of a column that has no role -> arrow array
+    read_more: Callable|None = None  # position of a column -> arrow array of what is written there
+    texts: dict = field(default_factory=dict)  # role -> arrow array, of columns that were read once more
 
     @functools.cached_property
     def lines(self) -> np.ndarray:  # (rows,)
@@ -139,9 +140,18 @@ class Table:
     def cell(self,
              row: int,  # of the table
              role: str) -> str:  # the column
-        "What a cell holds."
-        value = self.columns[role][int(row)].as_py()
+        "What a cell holds, as the file has it."
+        column = self.columns.get(role)
+        if column is None or self.unit == 'line' and not pa.types.is_string(column.type):
+            column = self._as_written(role)
+        value = column[int(row)].as_py()
         return '' if value is None else str(value)
+
+    def _as_written(self, role):
+        "A column that was read as numbers, as text; read once more when somebody asks."
+        if role not in self.texts:
+            self.texts[role] = self.read_more(self.header.found[role])
+        return self.texts[role]
 
     def report(self,
                findings: Findings,  # appended to
@@ -308,7 +318,7 @@ def find_layout(
         return Layout(header, sep, i + 1, sum(map(len, lines[: i + 1])), skipped)
     raise max(errors, key=lambda e: e[0])[1]
 
-# %% ../../nbs/03_data.tables.ipynb #042ad149
+# %% ../../nbs/03_data.tables.ipynb #5b42b4be
 _ISO = re.compile(r'\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?')
 _COUNT = re.compile(r'[1-9]\d{7,18}')
 
@@ -336,14 +346,47 @@ def _plain_types(layout, cells):
     return types
 
 
-def _stream(body, layout, types):
-    "Columns by role, read piece by piece; None if a row or cell does not fit the types."
+class _Column:
+    "A column that is filled piece by piece: numbers into an array made once, other things as arrow gives them."
+
+    def __init__(self, kind, rows):
+        "A column of an arrow type, with room for `rows` cells."
+        self.kind, self.filled, self.pieces = kind, 0, []
+        numbers = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_timestamp(kind)
+        self.array = np.empty(rows, kind.to_pandas_dtype()) if numbers else None
+
+    def add(self, piece):
+        "Append a piece."
+        if self.array is None:
+            self.pieces.append(piece)
+            return
+        if piece.null_count and pa.types.is_integer(self.kind):
+            raise pa.ArrowInvalid('a count is missing')
+        end = self.filled + len(piece)
+        if end > len(self.array):
+            raise pa.ArrowInvalid('lines end with a sign of their own')
+        self.array[self.filled : end] = piece.to_numpy(zero_copy_only=False)
+        self.filled = end
+
+    def whole(self):
+        "The column as one arrow array."
+        if self.array is not None:
+            return pa.array(self.array[: self.filled], self.kind)
+        column = pa.chunked_array(self.pieces, self.kind)
+        if pa.types.is_dictionary(self.kind):
+            column = column.unify_dictionaries()
+        return column.combine_chunks()
+
+
+def _stream(body, layout, types, rows):
+    "Columns by role, read piece by piece, at most `rows` rows; None if a row or cell does not fit the types."
     found = layout.header.found
     cells = [str(i) for i in range(len(layout.header.names))]
+    columns = {r: _Column(types[r], rows) for r in found}
     try:
         reader = pa.csv.open_csv(
             pa.PythonFile(body, mode='r'),
-            pa.csv.ReadOptions(column_names=cells, block_size=16 * _HEAD),
+            pa.csv.ReadOptions(column_names=cells, block_size=4 * _HEAD),
             pa.csv.ParseOptions(delimiter=layout.sep),
             pa.csv.ConvertOptions(
                 column_types={str(i): types[r] for r, i in found.items()},
@@ -351,33 +394,38 @@ def _stream(body, layout, types):
                 null_values=[''],
             ),
         )
-        pieces = [[] for _ in found]
         for batch in reader:
-            for kept, column in zip(pieces, batch.columns):
-                kept.append(column)
+            for column, piece in zip(columns.values(), batch.columns):
+                column.add(piece)
     except pa.ArrowInvalid:
         return None
-    columns = {}
-    for role in found:
-        whole = pa.chunked_array(pieces.pop(0), types[role])
-        if pa.types.is_dictionary(whole.type):
-            whole = whole.unify_dictionaries()
-        columns[role] = whole.combine_chunks()
-    return columns
+    return {r: c.whole() for r, c in columns.items()}
+
+
+def _count_lines(path, offset):
+    "How many lines a file has below its first `offset` bytes."
+    with _Bytes(path) as body:
+        body.read(offset)
+        body.newlines, body.last = 0, b'\n'
+        while body.read(4 * _HEAD):
+            pass
+        return body.newlines + (body.last != b'\n')
 
 
 def _read_plain(path, text, layout, skipped):
     "A plain CSV as columns by role, and how many lines it has below the header; None if it is not plain."
     types = _plain_types(layout, _first_cells(text, layout))
     offset = skipped + len(text[: layout.characters].encode())
+    lines = _count_lines(path, offset)
+    if not lines:
+        return None
     attempts = [types] if types['timestamps'] == pa.string() else [types, types | dict(timestamps=pa.string())]
     for attempt in attempts:
         with _Bytes(path) as body:
             body.read(offset)
-            body.newlines = 0
-            columns = _stream(body, layout, attempt)
-            if columns is not None and body.passed > offset:
-                return columns, body.newlines + (body.last != b'\n')
+            columns = _stream(body, layout, attempt, lines)
+            if columns is not None:
+                return columns, lines
     return None
 
 # %% ../../nbs/03_data.tables.ipynb #4f4089da

@@ -58,7 +58,7 @@ def _compose(y, m, d, H=0, M=0, S=0, f=0):
     t = month.astype('M8[D]').astype('M8[ns]') + seconds.astype('m8[s]').astype('m8[ns]') + np.asarray(f, 'm8[ns]')
     return np.where(ok, t, _NOT_A_TIME)
 
-# %% ../../nbs/04_data.timestamps.ipynb #20974583
+# %% ../../nbs/04_data.timestamps.ipynb #7bc2e6cf
 @functools.cache
 def latest_year() -> int:  # the next one
     "The last year a bar can be stamped with."
@@ -71,11 +71,11 @@ def _century(y):
 
 # %% ../../nbs/04_data.timestamps.ipynb #65f2663e
 _CALENDARS = {  # places: (digits, what the places are, how much likelier before anything is looked at)
-    'yyyymmdd': ((8,), 'ymd', 1.0),
+    'yyyymmdd': ((8,), 'ymd', 3.0),
     'yyyymmddhh': ((10,), 'ymdH', 0.5),
-    'yyyymmddhhmm': ((12,), 'ymdHM', 1.0),
-    'yyyymmddhhmmss': ((14,), 'ymdHMS', 1.0),
-    'yyyymmddhhmmssfff': ((17,), 'ymdHMSf', 1.0),
+    'yyyymmddhhmm': ((12,), 'ymdHM', 3.0),
+    'yyyymmddhhmmss': ((14,), 'ymdHMS', 3.0),
+    'yyyymmddhhmmssfff': ((17,), 'ymdHMSf', 3.0),
     'yyyymm': ((6,), 'ym', 0.0),
     'yymmdd': ((5, 6), 'umd', 0.0),
     'yymmddhhmm': ((9, 10), 'umdHM', 0.0),
@@ -107,7 +107,7 @@ def _from_taiwan(v):
     y, rest = np.divmod(v, 10_000)
     return _compose(y + 1911, rest // 100, rest % 100)
 
-# %% ../../nbs/04_data.timestamps.ipynb #efb866e8
+# %% ../../nbs/04_data.timestamps.ipynb #23add0de
 _UNITS = dict(s=10**9, ms=10**6, us=10**3, ns=1)  # name: nanoseconds
 _UNIT_NAMES = dict(s='seconds', ms='milliseconds', us='microseconds', ns='nanoseconds')
 _LEAST = 10**8 * _SECOND  # counts must reach this: 1973
@@ -150,7 +150,7 @@ def from_excel(
     seconds = np.rint(np.asarray(v, np.float64) * 86_400).astype(np.int64)
     return np.datetime64('1899-12-30', 'ns') + seconds * np.timedelta64(_SECOND, 'ns')
 
-# %% ../../nbs/04_data.timestamps.ipynb #ce942ebd
+# %% ../../nbs/04_data.timestamps.ipynb #5c2115a3
 def _digit_readings(v):
     "Readings of integers, or of floats with fractions, (n,); incomplete ones have NaT."
     readings = []
@@ -173,7 +173,7 @@ def _digit_readings(v):
         readings.append(Reading('years of the Republic of China', _from_taiwan(v), 'timestamp_format: roc', 1.0))
     return readings
 
-# %% ../../nbs/04_data.timestamps.ipynb #ca3ddab4
+# %% ../../nbs/04_data.timestamps.ipynb #0ce55375
 _MONTHS = 'jan feb mar apr may jun jul aug sep oct nov dec'.split()
 _NAMED = (  # 26-Nov-2019, 26 November 19; Nov 26, 2019; 2019-Nov-26
     rf'(?i)^(?P<d>\d{{1,2}})(?:st|nd|rd|th)?[-\s/.]*(?P<m>{"|".join(_MONTHS)})[a-z]*[-\s/.,]*(?P<y>\d{{4}}|\d\d)\b(?P<rest>.*)$',
@@ -227,7 +227,7 @@ def _rewrite(text):
         text = pc.replace_substring_regex(text, pattern, replacement)
     return text
 
-# %% ../../nbs/04_data.timestamps.ipynb #a87c0e93
+# %% ../../nbs/04_data.timestamps.ipynb #0fc9fffd
 def _hours(hour, ampm):
     "(n,) hours of the day, from hours and what follows them: am, pm or nothing."
     if not (ampm != '').any():
@@ -261,7 +261,7 @@ def _text_readings(text):
         reading('month first', 'dayfirst: false', (year, a, b), ends_in_year),
     ]
 
-# %% ../../nbs/04_data.timestamps.ipynb #dcddbbef
+# %% ../../nbs/04_data.timestamps.ipynb #55428a4c
 _ZONE = (  # at the end of a stamp, behind its clock: Z, UTC, Asia/Shanghai, +08:00, -0500, GMT+0800
     r'^(?P<stamp>.*(?::\d\d(?:[.,]\d+)?|[T\s]\d{4}(?:\d\d(?:\.\d+)?)?|[AaPp][Mm]))\s*'
     r'(?P<zone>Z|(?:GMT|UTC)?\s?[+-]\d\d?(?::?\d\d)?(?::\d\d)?|[A-Z]{3,5}|[A-Z][A-Za-z]+/[A-Za-z_/]+)'
@@ -311,7 +311,7 @@ def _to_utc(local, zone):
             return None
     return None if np.isnat(utc[~np.isnat(local)]).any() else utc
 
-# %% ../../nbs/04_data.timestamps.ipynb #e9fb3b53
+# %% ../../nbs/04_data.timestamps.ipynb #a739b999
 def _describe_zones(local, utc, zone):
     "What is said of the zones of a column: a note, and a problem if they are no daylight saving."
     names = [z for z in pc.unique(zone).to_pylist() if z]
@@ -367,7 +367,7 @@ def _clock_readings(text):
         r.values = np.where(v < 0, np.timedelta64('NaT'), r.values)
     return readings
 
-# %% ../../nbs/04_data.timestamps.ipynb #f3413099
+# %% ../../nbs/04_data.timestamps.ipynb #299de609
 def _steps(stamps, symbols):
     "Nanoseconds from each bar to the next one of its symbol."
     if symbols is None:
@@ -377,7 +377,7 @@ def _steps(stamps, symbols):
     return steps[np.diff(symbols[order]) == 0]
 
 
-def _in_order(steps):
+def _share_in_order(steps):
     "1 if all steps have one direction, else less than a half."
     if not len(steps):
         return 1.0
@@ -432,7 +432,7 @@ def stamp_evidence(
     "What speaks for a reading of time stamps."
     steps = functools.partial(_steps, symbols=symbols)
     return [
-        Evidence('in order', 3, lambda t: _in_order(steps(t))),
+        Evidence('in order', 3, lambda t: _share_in_order(steps(t))),
         Evidence('in step', 2, lambda t: _in_step(t, steps(t))),
         Evidence('no holes', 2, lambda t: _without_holes(steps(t))),
         Evidence('no leaps', 3, lambda t: _no_leaps(steps(t))),
@@ -463,6 +463,8 @@ def _settle(readings, n, symbols):
     "The best of readings, (n,) each: a `Choice` among the complete ones, or the one that leaves the fewest holes."
     whole = [r for r in readings if not np.isnat(r.values).any()]
     likely = [r for r in whole if r.explicit or _plausible(r.values)]
+    if any(r.explicit for r in likely):  # counts of the last century are rarer than calendars
+        likely = [r for r in likely if r.tag != 'utc' or r.prior]
     if likely:
         return choose(likely, stamp_evidence(symbols))
     if not readings:
@@ -486,7 +488,7 @@ def _show(stamp):
     "A time stamp as a person reads it: without a clock at midnight."
     return str(pd.Timestamp(stamp)).removesuffix(' 00:00:00')
 
-# %% ../../nbs/04_data.timestamps.ipynb #d38bd22b
+# %% ../../nbs/04_data.timestamps.ipynb #7cd74153
 def _formatted(text, form):
     "`Stamps` of strings in the notation that the user named."
     empty = pc.equal(text, '')
@@ -499,7 +501,6 @@ def _formatted(text, form):
         local[good] = from_excel(counts) if form == 'excel' else _in_nanoseconds(counts, _UNITS[form])
         return Stamps(local, None if form == 'excel' else local)
     if form == 'roc':
-        digits = pc.fill_null(pc.match_substring_regex(text, r'^\d{6,7}$'), False)
         text = pc.replace_substring_regex(text, r'^(\d{2,3})(\d\d)(\d\d)$', r'\1-\2-\3')
         g, ok = _fields(_rewrite(text), _TEXT)
         return Stamps(np.where(ok, _compose(g['a'] + 1911, g['b'], g['c'], g['H'], g['M'], g['S'], g['f']), _NOT_A_TIME))
@@ -514,16 +515,17 @@ def _formatted(text, form):
     stripped, zone = _split_zone(text)
     return Stamps(utc, utc, ['time stamps converted to UTC'])
 
-# %% ../../nbs/04_data.timestamps.ipynb #1718e440
+# %% ../../nbs/04_data.timestamps.ipynb #39b82897
 def _typed(column):
     "`Stamps` of an arrow column of times or dates."
     t = column.type
     utc, notes = None, []
+    as_numpy = lambda c: pc.cast(c, pa.timestamp('ns'), safe=False).to_numpy(zero_copy_only=False)  # noqa: E731
     if pa.types.is_timestamp(t) and t.tz:
         notes.append(f'time zone {t.tz} dropped, the local time kept')
-        utc = np.asarray(pc.cast(pc.cast(column, pa.timestamp(t.unit)), pa.timestamp('ns'), safe=False).to_numpy())
+        utc = as_numpy(pc.cast(column, pa.timestamp(t.unit)))
         column = pc.local_timestamp(column)
-    return Stamps(np.asarray(pc.cast(column, pa.timestamp('ns'), safe=False).to_numpy()), utc, notes)
+    return Stamps(as_numpy(column), utc, notes)
 
 
 def _counts(column):
@@ -564,11 +566,13 @@ def _date_readings(column, dayfirst):
         readings = [readings[1] if dayfirst else readings[2]]
     return readings, zone
 
-# %% ../../nbs/04_data.timestamps.ipynb #db1b73b3
+# %% ../../nbs/04_data.timestamps.ipynb #2dd009b2
 def _whole_days(local, symbols):
     "Stamps of a daily table whose newest row alone has a clock, without it; and a note."
-    clock = local.astype(np.int64) % _DAY
-    odd = np.flatnonzero(clock)
+    few = local[: 10 * len(local) // 1000 + 10]
+    if (few != few.astype('M8[D]')).sum() > 1 and symbols is None:  # bars within days
+        return local, []
+    odd = np.flatnonzero(local != local.astype('M8[D]'))
     series = 1 if symbols is None else len(np.unique(symbols))
     if not 0 < len(odd) <= series or len(local) < 5 * series or np.isnat(local).any():
         return local, []
@@ -582,7 +586,7 @@ def _whole_days(local, symbols):
     return whole, [f'the newest row of a daily table is stamped {text}: read as the bar of that day, which may not have ended']
 
 
-def _join(dates, clocks):
+def _join_readings(dates, clocks):
     "Readings of stamps from those of dates and those of times of day; a date that holds the clock as well is enough."
     joined = []
     for d, c in itertools.product(dates, clocks):
@@ -596,7 +600,7 @@ def _join(dates, clocks):
         joined.append(Reading(name, values, d.settle, d.prior + c.prior, d.explicit, d.tag))
     return joined
 
-# %% ../../nbs/04_data.timestamps.ipynb #9fe06454
+# %% ../../nbs/04_data.timestamps.ipynb #5b28d368
 def _is_clock(column):
     "Do the cells of a column look like times of day, rather than whole stamps?"
     text = as_text(column)
@@ -613,7 +617,7 @@ def _readings_of(column, clocks, dayfirst):
         return readings, zone, []
     text, clock_zone = _split_zone(pc.binary_join_element_wise(pa.scalar('T '), as_text(clocks), ''))
     text = pc.replace_substring_regex(text, '^T ', '')
-    joined = _join(readings, _clock_readings(text))
+    joined = _join_readings(readings, _clock_readings(text))
     both = all((r.values - r.values.astype('M8[D]')).astype(np.int64).any() for r in readings)
     note = ['the date holds the clock already: it is not added again'] if joined and both else []
     return joined, clock_zone if zone is None else zone, note

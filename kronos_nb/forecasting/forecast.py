@@ -18,7 +18,7 @@ import torch
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from ..data.klines import complete_bars
+from ..data.bars import complete_bars
 from ..data.sessions import future_timestamps
 from ..data.columns import BAR_COLS, PRICE_COLS
 from ..data.timestamps import read_timestamps, time_features
