@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fastcore.script import Param
 
 from .errors import UserError, as_command
+from .reading import read_flags, reads_files
 
 if TYPE_CHECKING:
     from kronos_nb.data.quality import DataReport
@@ -31,6 +32,7 @@ def _data_section(config, flags, overrides):
     return check_section(DataConfig, from_yaml | flags)
 
 # %% ../nbs/70_check_data.ipynb #ece0b201
+@reads_files
 def check_data(
     data_path: Param(
         'CSV or Parquet files, folders or globs; default: those of --config', str, nargs='*', opt=False
@@ -41,20 +43,17 @@ def check_data(
     train_ratio: float = None,  # share to train on (default 0.9)
     val_ratio: float = None,  # share to choose the best model on (default 0.1)
     test_ratio: float = None,  # share to test on (default 0)
-    repair: Param('a repair to try: drop_duplicates or ffill; may be given twice', str, action='append') = None,
-    set: Param('section.key=value, over the YAML; may be given several times', str, action='append') = None
+    set: Param('section.key=value, over the YAML; may be given several times', str, action='append') = None,
+    reading: dict = None  # keys of `ReadConfig`, each a flag of its own: what the files do not say
 ) -> 'DataReport':  # printed by the command, which exits with 2 if there are problems
     "Report on K-line files: what they hold, what is wrong, and how many training windows they yield."
-    from kronos_nb.config import check_repair
-
-    flags = dict(
+    flags = read_flags(reading) | dict(
         data_path=data_path,
         lookback_window=lookback_window,
         predict_window=predict_window,
         train_ratio=train_ratio,
         val_ratio=val_ratio,
         test_ratio=test_ratio,
-        repair=check_repair(repair) or None,
     )
     flags = {k: v for k, v in flags.items() if v is not None and v != []}
     data, hint = _data_section(config, flags, set), ''

@@ -42,7 +42,7 @@ def _as_paths(v):
         if path is None:
             raise ValueError('names no file: give a file, a folder or a pattern')
         if isinstance(path, (int, float, date)):
-            raise ValueError(f'{path} is read as a number or a date, not as a path: write it in quotes, as it is on disk')
+            raise ValueError(f'{path} is read as a number or a date, not as a path: write it in quotes, as on disk')
     return paths
 
 
@@ -67,8 +67,8 @@ class ReadConfig(Section):
 
     timestamp_format: str | None = Field(
         None, min_length=1,
-        description='notation of the time stamps: strftime such as %d/%m/%Y %H:%M, or s, ms, us, ns since 1970, or excel,'
-        ' or roc (new here)',
+        description='notation of the time stamps: strftime such as %d/%m/%Y %H:%M, or s, ms, us, ns since 1970, or'
+        ' excel, or roc (new here)',
     )
     timezone: str | None = Field(
         None, min_length=1,
@@ -88,7 +88,7 @@ class ReadConfig(Section):
         {}, description='our names of columns and those of the file, e.g. {amount: turnover, symbol: Name} (new here)'
     )
     symbol_column: str | None = Field(
-        None, min_length=1, description='the column that holds the symbol; the same as columns: {symbol: ...} (new here)'
+        None, min_length=1, description='the column that holds the symbol, as in columns: {symbol: ...} (new here)'
     )
     repair: Repair = Field([], description='repairs to make and report: drop_duplicates, ffill (new here)')
 
@@ -100,7 +100,8 @@ class ReadConfig(Section):
             try:
                 zoneinfo.ZoneInfo(v)
             except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-                raise ValueError(f'{v!r} is not a time zone; write it like Asia/Shanghai, America/New_York or UTC') from None
+                hint = 'write it like Asia/Shanghai, America/New_York or UTC'
+                raise ValueError(f'{v!r} is not a time zone; {hint}') from None
         return v
 
     @model_validator(mode='after')
@@ -110,7 +111,7 @@ class ReadConfig(Section):
             raise ValueError(f'decimal and thousands are both {self.decimal!r}: a sign has one meaning')
         return self
 
-    def reading(self) -> dict:
+    def reading(self) -> dict:  # key -> value
         "The keys of reading alone, as `load_klines` takes them."
         return {k: getattr(self, k) for k in ReadConfig.model_fields}
 

@@ -272,8 +272,8 @@ def to_bars(
     if 'volume' not in values:
         if 'amount' in values:
             name = table.names['amount']
-            findings.note(table.path, f'column {name} is left out, as there is no volume beside it: if it holds the volume, say'
-                          f' columns: {{volume: {name}}}')
+            note = f'column {name} is left out, as there is no volume beside it: if it holds the volume, say columns:'
+            findings.note(table.path, f'{note} {{volume: {name}}}')
         findings.note(table.path, 'no column volume: volume and amount are 0')
     elif 'amount' not in values:
         findings.note(table.path, 'no column amount: it is the volume times the mean of the four prices')

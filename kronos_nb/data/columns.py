@@ -30,7 +30,8 @@ ALIASES = dict(
     close='close closeprice closepx last closelast c 收盘 收盘价 最新价 收',
     volume='volume vol v basevolume tradevolume totalvolume 成交量 总手 总量',
     amount=(
-        'amount amt value turnover quotevolume quoteassetvolume turnovervalue money totalamount 成交额 成交金额 金额 总金额'
+        'amount amt value turnover quotevolume quoteassetvolume turnovervalue money totalamount'
+        ' 成交额 成交金额 金额 总金额'
     ),
     symbol=(
         'symbol ticker code instrument sym stockcode tscode seccode security securitycode instrumentid orderbookid'

@@ -20,13 +20,13 @@ from .readings import as_text
 from .tables import Findings, Table, file_stem, find_files, log, read_table
 from ..config import ReadConfig, check_repair, check_section
 
-# %% ../../nbs/06_data.klines.ipynb #fdaca888
+# %% ../../nbs/06_data.klines.ipynb #86c30995
 _DAY = 86_400 * 10**9  # in nanoseconds
 _EVENING, _MORNING = 18 * _DAY // 24, 6 * _DAY // 24  # a night session lies between them
 
 
 def _dates_of_nights(stamps):
-    "Stamps, (n,) int64 nanoseconds in the order of the file, with night sessions on the evening before; None if they are none."
+    "Stamps, (n,) int64 nanoseconds in file order, with night sessions on the evening before; None if there are none."
     day, clock = stamps // _DAY, stamps % _DAY
     back = np.flatnonzero(np.diff(stamps) < 0)
     if not len(back) or (day[back] != day[back + 1]).any() or (clock[back + 1] >= _EVENING).any():
@@ -70,8 +70,8 @@ def _rows_in_order(bars, rows, findings):
         night = real != moments.astype('M8[ns]').astype(np.int64)
         findings.note(
             table.path,
-            f'{night.sum()} bars of night sessions carry the date of the trading day they open: dated the evening before'
-            f' (the first at {table.position(rows[np.argmax(night)])})',
+            f'{night.sum()} bars of night sessions carry the date of the trading day they open: dated the evening'
+            f' before (the first at {table.position(rows[np.argmax(night)])})',
         )
         local[rows] = real.view('M8[ns]')
         bars.frame['timestamps'] = local
@@ -103,7 +103,7 @@ def _by_symbol(bars, findings):
         frame = bars.frame if whole else bars.frame.iloc[rows].reset_index(drop=True)
         yield symbol, Series(frame, bars.table, rows, moments)
 
-# %% ../../nbs/06_data.klines.ipynb #46bfa26b
+# %% ../../nbs/06_data.klines.ipynb #2ba3d42b
 _BAR_SIZES = ('interval', 'timeframe', 'period', 'freq', 'frequency', 'resolution', 'per', '周期')  # names of columns
 _RUN = 10  # so many equal steps in a row are a habit
 
@@ -122,7 +122,8 @@ def _other_size(steps):
     sizes, counts = np.unique(steps, return_counts=True)
     usual = sizes[np.argmax(counts)]
     for size in sizes[np.argsort(-counts)][1:6]:
-        if not usual / 2 < size < usual * 2 and min(_longest_run(steps == size), _longest_run(steps == usual)) >= _RUN:
+        habit = min(_longest_run(steps == size), _longest_run(steps == usual)) >= _RUN
+        if habit and not usual / 2 < size < usual * 2:
             return int(usual), int(size), int(np.argmax(steps == size))
     return None
 
@@ -135,15 +136,15 @@ def _check_series(symbol, series, findings):
     if (other := _other_size(steps)) is not None:
         usual, size, at = (*map(pd.Timedelta, other[:2]), other[2])
         findings.problems.append(
-            f'{table.path}: {table.unit} {series.line(at)}: {symbol} has bars of two sizes, {usual} and {size}; keep one,'
-            ' or put them into files of their own'
+            f'{table.path}: {table.unit} {series.line(at)}: {symbol} has bars of two sizes, {usual} and {size};'
+            ' keep one, or put them into files of their own'
         )
     leap = int(np.argmax(steps))
     if steps[leap] > 3653 * _DAY and np.median(steps) < 32 * _DAY:
         a, b = (str(pd.Timestamp(series.moments[i])) for i in (leap, leap + 1))
         findings.problems.append(
-            f'{table.path}: {table.unit} {series.line(leap + 1)}, column {table.names["timestamps"]}: from {a} to {b} is a'
-            ' leap of decades; correct the time stamp or remove the row'
+            f'{table.path}: {table.unit} {series.line(leap + 1)}, column {table.names["timestamps"]}: from {a} to {b}'
+            ' is a leap of decades; correct the time stamp or remove the row'
         )
 
 
@@ -155,8 +156,8 @@ def _check_sizes(table, findings):
             sizes = [s for s in pc.unique(as_text(table.read_more(i))).to_pylist() if s]
             if 1 < len(sizes) < 20:
                 findings.problems.append(
-                    f'{table.path}: column {name} holds several sizes of bars ({", ".join(sizes[:4])}): keep the rows of'
-                    ' one of them, or put them into files of their own'
+                    f'{table.path}: column {name} holds several sizes of bars ({", ".join(sizes[:4])}): keep the rows'
+                    ' of one of them, or put them into files of their own'
                 )
 
 
@@ -231,7 +232,8 @@ def _repair_symbol(series, source, repair, findings):
 class Klines:
     "Checked K-lines: one frame per symbol, what was done to get them, and the file each came from."
 
-    frames: dict[str, pd.DataFrame]  # columns `timestamps` (local time, in order; an hour that autumn repeats is there twice) and `BAR_COLS`
+    # columns `timestamps` (local time, in order; an hour that autumn repeats is there twice) and `BAR_COLS`
+    frames: dict[str, pd.DataFrame]
     notes: list[str]  # what was decided or repaired
     sources: dict[str, str]  # symbol -> file
 
@@ -347,7 +349,8 @@ def repair_symbols(
 def load_klines(
     data_path,  # CSV or Parquet file, folder, glob, or a list of these; one file per symbol, or a `symbol` column
     repair=(),  # any of drop_duplicates, ffill
-    **keys  # what the files do not say: timestamp_format, timezone, dayfirst, decimal, thousands, columns, symbol_column
+    # what the files do not say: timestamp_format, timezone, dayfirst, decimal, thousands, columns, symbol_column
+    **keys
 ) -> Klines:  # checked; every mistake is a `UserError`
     "Read K-lines, check them, and say what was decided on the way."
     repair = check_repair(repair)

@@ -306,7 +306,8 @@ def find_layout(
         return Layout(header, sep, upto, sum(map(len, lines[:upto])), [known[1]])
     if _is_binance(_fields_of(lines[first])[0]):
         header = match_columns(_BINANCE, path, columns)
-        return Layout(header, sep, first, sum(map(len, lines[:first])), ['no header: read as the twelve columns of Binance'])
+        note = 'no header: read as the twelve columns of Binance'
+        return Layout(header, sep, first, sum(map(len, lines[:first])), [note])
     for i in filled:
         names, sep = _fields_of(lines[i])
         try:
@@ -588,8 +589,8 @@ def _check_types(path, header, types):
     for role, i in header.found.items():
         if not _is_flat(types[i]):
             raise UserError(
-                f'{path}: column {header.names[i]}, which is to be the {role}, holds {types[i]}; write numbers, times or'
-                ' text'
+                f'{path}: column {header.names[i]}, which is to be the {role}, holds {types[i]}; write numbers, times'
+                ' or text'
             )
 
 

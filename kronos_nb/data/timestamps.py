@@ -261,7 +261,7 @@ def _text_readings(text):
         reading('month first', 'dayfirst: false', (year, a, b), ends_in_year),
     ]
 
-# %% ../../nbs/04_data.timestamps.ipynb #55428a4c
+# %% ../../nbs/04_data.timestamps.ipynb #30f24078
 _ZONE = (  # at the end of a stamp, behind its clock: Z, UTC, Asia/Shanghai, +08:00, -0500, GMT+0800
     r'^(?P<stamp>.*(?::\d\d(?:[.,]\d+)?|[T\s]\d{4}(?:\d\d(?:\.\d+)?)?|[AaPp][Mm]))\s*'
     r'(?P<zone>Z|(?:GMT|UTC)?\s?[+-]\d\d?(?::?\d\d)?(?::\d\d)?|[A-Z]{3,5}|[A-Z][A-Za-z]+/[A-Za-z_/]+)'
@@ -282,7 +282,9 @@ def _offset(zone):
     sign, rest = digits[:1], digits[1:].replace(':', '')
     if sign not in ('+', '-') or not rest.isdigit():
         return None
-    hours, minutes = (rest, 0) if len(rest) <= 2 else (rest[:-2], rest[-2:]) if len(rest) <= 4 else (rest[:2], rest[2:4])
+    hours, minutes = rest, 0
+    if len(rest) > 2:  # hhmm, hmm, or hhmmss
+        hours, minutes = (rest[:-2], rest[-2:]) if len(rest) <= 4 else (rest[:2], rest[2:4])
     return (-1 if sign == '-' else 1) * (int(hours) * 60 + int(minutes))
 
 
@@ -488,7 +490,7 @@ def _show(stamp):
     "A time stamp as a person reads it: without a clock at midnight."
     return str(pd.Timestamp(stamp)).removesuffix(' 00:00:00')
 
-# %% ../../nbs/04_data.timestamps.ipynb #7cd74153
+# %% ../../nbs/04_data.timestamps.ipynb #d23b5b24
 def _formatted(text, form):
     "`Stamps` of strings in the notation that the user named."
     empty = pc.equal(text, '')
@@ -503,10 +505,12 @@ def _formatted(text, form):
     if form == 'roc':
         text = pc.replace_substring_regex(text, r'^(\d{2,3})(\d\d)(\d\d)$', r'\1-\2-\3')
         g, ok = _fields(_rewrite(text), _TEXT)
-        return Stamps(np.where(ok, _compose(g['a'] + 1911, g['b'], g['c'], g['H'], g['M'], g['S'], g['f']), _NOT_A_TIME))
+        local = _compose(g['a'] + 1911, g['b'], g['c'], g['H'], g['M'], g['S'], g['f'])
+        return Stamps(np.where(ok, local, _NOT_A_TIME))
     aware = '%z' in form or '%Z' in form
     try:
-        made = pd.to_datetime(pd.Series(pc.if_else(empty, None, text).to_pandas()), format=form, errors='coerce', utc=aware)
+        filled = pc.if_else(empty, None, text).to_pandas()
+        made = pd.to_datetime(filled, format=form, errors='coerce', utc=aware)
     except ValueError as e:
         raise UserError(f'timestamp_format {form!r} is no format of time stamps: {e}') from None
     if not aware:
@@ -566,7 +570,7 @@ def _date_readings(column, dayfirst):
         readings = [readings[1] if dayfirst else readings[2]]
     return readings, zone
 
-# %% ../../nbs/04_data.timestamps.ipynb #2dd009b2
+# %% ../../nbs/04_data.timestamps.ipynb #cd81bfb0
 def _whole_days(local, symbols):
     "Stamps of a daily table whose newest row alone has a clock, without it; and a note."
     few = local[: 10 * len(local) // 1000 + 10]
@@ -583,7 +587,8 @@ def _whole_days(local, symbols):
     whole = local.copy()
     whole[odd] = local[odd].astype('M8[D]')
     text = str(pd.Timestamp(local[odd[0]]))
-    return whole, [f'the newest row of a daily table is stamped {text}: read as the bar of that day, which may not have ended']
+    note = f'the newest row of a daily table is stamped {text}: read as the bar of that day, which may not have ended'
+    return whole, [note]
 
 
 def _join_readings(dates, clocks):
@@ -600,11 +605,12 @@ def _join_readings(dates, clocks):
         joined.append(Reading(name, values, d.settle, d.prior + c.prior, d.explicit, d.tag))
     return joined
 
-# %% ../../nbs/04_data.timestamps.ipynb #5b28d368
+# %% ../../nbs/04_data.timestamps.ipynb #554f5bad
 def _is_clock(column):
     "Do the cells of a column look like times of day, rather than whole stamps?"
     text = as_text(column)
-    looks = pc.match_substring_regex(text, r'^[T\s]*\d{1,2}[:.h]\d\d|^\d{1,9}(\.0+)?$|^0?\.\d+$|^\d{1,2}\s*[AaPp][Mm]$')
+    pattern = r'^[T\s]*\d{1,2}[:.h]\d\d|^\d{1,9}(\.0+)?$|^0?\.\d+$|^\d{1,2}\s*[AaPp][Mm]$'
+    looks = pc.match_substring_regex(text, pattern)
     return (pc.sum(looks).as_py() or 0) * 2 > len(text)
 
 
@@ -653,7 +659,10 @@ def _guessed(column, clocks, dayfirst, symbols):
     "`Stamps` of a column whose notation nobody named."
     readings, zone, notes = _readings_of(column, clocks, dayfirst)
     if clocks is not None and not readings:
-        hint = 'the date holds a clock that is not the one beside it; say which column holds the time, e.g. columns: {timestamps: ...}'
+        hint = (
+            'the date holds a clock that is not the one beside it; say which column holds the time, e.g. columns:'
+            ' {timestamps: ...}'
+        )
         return Stamps(np.full(len(column), _NOT_A_TIME, 'M8[ns]'), problem=(0, hint))
     choice = _settle(readings, len(column), symbols)
     if choice.rivals:
