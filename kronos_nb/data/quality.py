@@ -7,6 +7,7 @@ __all__ = ['DataReport', 'inspect_klines']
 
 # %% ../../nbs/07_data.quality.ipynb #5b47a7ff
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -133,7 +134,7 @@ class DataReport:
 
     def _repr_html_(self):
         "The tables and the verdict, for a notebook."
-        return f'{self.symbols.to_html(max_rows=20)}{self.windows.to_html(max_rows=20)}<p>{self.verdict}</p>'
+        return f'{self.symbols.to_html(max_rows=20)}{self.windows.to_html(max_rows=20)}<p>{escape(self.verdict)}</p>'
 
 # %% ../../nbs/07_data.quality.ipynb #4bd1ce08
 def inspect_klines(

@@ -10,6 +10,7 @@ import base64
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -265,7 +266,7 @@ def _repr_html_(self: Forecast) -> str:
     ]
     table = pd.concat(columns, axis=1).to_html(max_rows=8, float_format='{:,.4g}'.format)
     fan = base64.b64encode(self.plot()._repr_png_()).decode()
-    return f'<p>{self!r}; median and 90 % interval</p>{table}<img src="data:image/png;base64,{fan}">'
+    return f'<p>{escape(repr(self))}; median and 90 % interval</p>{table}<img src="data:image/png;base64,{fan}">'
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #e1d08135
 class KronosPredictor:

@@ -83,7 +83,7 @@ def lock_folder(
             f'{folder}: another run is writing here: wait for it or end it, or choose another {instead}'
         ) from None
     except OSError as e:
-        raise UserError(f'{folder}: the log cannot be written there: {e.strerror or e}') from e
+        raise UserError(f'{folder}: nothing can be written there: {e.strerror or e}') from e
 
 
 def _flatten(settings: dict, prefix: str = '') -> dict:
