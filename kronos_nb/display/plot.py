@@ -139,7 +139,8 @@ def _texts_of(fig):
 class Picture(Figure):
     "A matplotlib figure that notebooks display with or without pyplot, and that writes names as they are."
 
-    def draw(self, renderer):
+    def draw(self,
+             renderer):  # matplotlib's, of the format that is drawn
         "Draw it, with fonts that have the letters of its names; a dollar sign begins no formula."
         for text in _texts_of(self):
             text.set_parse_math(False)
