@@ -20,22 +20,39 @@ TIME_COLS = ['minute', 'hour', 'weekday', 'day', 'month']  # from 0, 0, 0 (Monda
 ALIASES = dict(
     timestamps=(
         'timestamps timestamp datetime timekey ts dt opentime starttime begintime tradetime tradingtime bartime'
-        ' candlebegintime candletime gmttime localtime t 日期时间 交易时间 时间戳 交易日期时间'
+        ' candlebegintime candletime gmttime localtime t 日期时间 交易时间 时间戳 交易日期时间 日期時間 日時 일시'
     ),
-    date='date tradedate tradingdate tradingday 日期 交易日期 交易日',
-    clock='time timeofday tradetimeofday 时间',
-    open='open openprice openpx o 开盘 开盘价 今开 开',
-    high='high highprice highpx highest h 最高 最高价 高',
-    low='low lowprice lowpx lowest l 最低 最低价 低',
-    close='close closeprice closepx last closelast c 收盘 收盘价 最新价 收',
-    volume='volume vol v basevolume tradevolume totalvolume 成交量 总手 总量',
+    date=(
+        'date tradedate tradingdate tradingday 日期 交易日期 交易日 日付 일자 날짜 datum fecha data дата tarih ngay'
+    ),
+    clock='time timeofday 时间 時間 時刻 시간 zeit uhrzeit heure hora время',
+    open=(
+        'open openprice openpx o 开盘 开盘价 今开 开 開盤 開盤價 始値 시가'
+        ' eröffnung eröffnungskurs ouverture apertura abertura открытие'
+    ),
+    high=(
+        'high highprice highpx highest h 最高 最高价 高 最高價 高値 고가'
+        ' hoch höchst tageshoch plushaut haut máximo maximo máxima maxima максимум'
+    ),
+    low=(
+        'low lowprice lowpx lowest l 最低 最低价 低 最低價 安値 저가'
+        ' tief tiefst tagestief plusbas bas mínimo minimo mínima minima минимум'
+    ),
+    close=(
+        'close closeprice closepx last closelast c 收盘 收盘价 最新价 收 收盤 收盤價 終値'
+        ' 종가 schluss schlusskurs clôture cloture cierre fechamento último ultimo закрытие'
+    ),
+    volume=(
+        'volume vol v basevolume tradevolume totalvolume 成交量 总手 总量 成交股數'
+        ' 成交股数 出来高 거래량 volumen stück объем'
+    ),
     amount=(
         'amount amt value turnover quotevolume quoteassetvolume turnovervalue money totalamount'
-        ' 成交额 成交金额 金额 总金额'
+        ' 成交额 成交金额 金额 总金额 成交金額 成交額 売買代金 거래대금'
     ),
     symbol=(
         'symbol ticker code instrument sym stockcode tscode seccode security securitycode instrumentid orderbookid'
-        ' windcode 代码 股票代码 证券代码 合约代码 品种代码'
+        ' windcode 代码 股票代码 证券代码 合约代码 品种代码 代碼 證券代號 コード 종목코드'
     ),
 )  # names are compared without case, punctuation and brackets
 ALIASES = {role: names.split() for role, names in ALIASES.items()}
@@ -80,6 +97,8 @@ def _match_role(role, header, plain, path):
     "Find the column that is `role`; a doubt is noted, or refused where only the user knows."
     names = header.names
     tiers = _candidates(role, names, plain)
+    if role == 'timestamps' and any(_candidates('date', names, plain)):
+        tiers = tiers[:3]  # a date beats a time that is only a last resort
     best = next((t for t in tiers if t), [])
     if len(best) > 1:
         raise UserError(
@@ -92,6 +111,16 @@ def _match_role(role, header, plain, path):
     header.rivals[role] = [i for t in tiers for i in t if i not in best]
     if rivals := [names[i] for i in tiers[2] if i not in best]:
         header.notes.append(f'column {names[best[0]]} is taken as {role}, not {", ".join(rivals)}')
+
+
+def _match_volumes(header, names, plain):
+    "Take `Volume BTC` and `Volume USDT` for volume and amount where nothing else is; the numbers tell which is which."
+    taken = set(header.found.values())
+    for role in ('volume', 'amount'):
+        free = [i for i, p in enumerate(plain) if p.startswith('volume') and i not in taken]
+        if role not in header.found and free:
+            header.found[role] = free[0]
+            taken.add(free[0])
 
 
 def _name_roles(header, columns, path):
@@ -126,7 +155,7 @@ def _require_columns(found, names, path):
         hint = 'the first line seems to hold values: put a header line above it'
     else:
         hint = 'rename or add ' + ('it' if len(missing) == 1 else 'them')
-        hint += f', or say which is which, e.g. columns: {{{missing[0]}: {next(filter(None, names), "...")}}}'
+        hint += f', or say which column it is: columns: {{{missing[0]}: NAME}}'
     raise UserError(f'{path}: no column {", ".join(missing)} (found: {shown}); {hint}')
 
 # %% ../../nbs/02_data.columns.ipynb #dd4951c5
@@ -145,6 +174,7 @@ def match_columns(
     for role in ALIASES:
         if role not in columns and not (role in ('date', 'clock') and 'timestamps' in columns):
             _match_role(role, Header(free, header.found, header.rivals, header.notes), plain, path)
+    _match_volumes(header, free, plain)
     _choose_time(header.found, columns)
     _require_columns(header.found, names, path)
     found = header.found
