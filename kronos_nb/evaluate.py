@@ -12,11 +12,13 @@ from fastcore.script import Param
 
 from .config import load_config
 from .errors import UserError, as_command
+from .reading import read_flags, reads_files
 
 if TYPE_CHECKING:
     from kronos_nb.evaluation.report import Evaluation
 
 # %% ../nbs/76_evaluate.ipynb #8158952d
+@reads_files
 def evaluate(
     config: str = None,  # YAML file of the run; from Python also a dict of sections or a `FinetuneConfig`
     # finetuned, zero-shot, folders of other experiments, with commas between; default: finetuned, and zero-shot where
@@ -28,7 +30,8 @@ def evaluate(
     seed: int = 0,  # of the sampling
     data: str = None,  # other K-lines to evaluate on, all of them; default: the test split
     out: str = None,  # folder of the results; default: evaluation in the experiment's folder
-    set: Param('override a key, e.g. forecast.temperature=0.9; may be given several times', action='append') = None
+    set: Param('override a key, e.g. forecast.temperature=0.9; may be given several times', action='append') = None,
+    reading: dict = None  # keys of `ReadConfig`, each a flag of its own, for --data (default: those of the YAML)
 ) -> 'Evaluation':
     "Say whether the model forecasts better than the untuned one and five baselines, and whether its intervals hold."
     for name, value in (('origins', origins), ('paths', paths)):
@@ -37,13 +40,17 @@ def evaluate(
     if horizon is not None and horizon < 1:
         raise UserError(f'--horizon is {horizon}, and must be at least 1')
     load_config(config, set)
+    reading = read_flags(reading)
+    if reading and not data:
+        key = next(iter(reading))
+        raise UserError(f'--{key} says how --data is read, and there is none: give --data, or say --set data.{key}=...')
 
     from kronos_nb.evaluation.report import score_and_report
     from kronos_nb.evaluation.rolling import EvaluationOptions, forecast_parts, locked_results, plan_evaluation
     from kronos_nb.training.run import open_run
 
     options = EvaluationOptions(
-        models=models, origins=origins, horizon=horizon, paths=paths, seed=seed, data=data, out=out
+        models=models, origins=origins, horizon=horizon, paths=paths, seed=seed, data=data, out=out, reading=reading
     )
     with open_run(config, set) as run:
         plan = plan_evaluation(run, options)

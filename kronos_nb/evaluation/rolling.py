@@ -16,7 +16,7 @@ import logging
 import os
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -375,6 +375,7 @@ class EvaluationOptions:
     seed: int = 0  # of the sampling
     data: str | None = None  # other K-lines to evaluate on, all of them; None for the test split
     out: str | None = None  # folder of the results; None for evaluation in the experiment's folder
+    reading: dict = field(default_factory=dict)  # how files of `data` are read, beside what the run's YAML says
 
 
 @dataclass
@@ -503,7 +504,7 @@ def plan_evaluation(
     cfg, data = run.cfg, options.data
     horizon = options.horizon or cfg.data.predict_window
     models, lookback = _load_models(run, options, horizon)
-    test = BarStore.from_klines(load_klines(data, **cfg.data.reading()), cfg.data) if data else run.store
+    test = BarStore.from_klines(load_klines(data, **(cfg.data.reading() | options.reading)), cfg.data) if data else run.store
     origins = rolling_origins(test, None if data else 'test', options.origins, lookback, horizon)
     if not len(origins):
         raise _explain_no_origins(cfg, data, lookback, horizon)
