@@ -13,6 +13,7 @@ from fastcore.script import Param
 
 from .config import load_config
 from .errors import UserError, as_command
+from .reading import read_flags, reads_files
 
 if TYPE_CHECKING:
     from kronos_nb.forecasting.files import FileForecasts
@@ -44,14 +45,16 @@ def _check_outputs(plot: 'str|None', out: 'str|None', paths_out: 'str|None'):
             raise UserError(f'--{name} {path}: the name must end in {" or ".join(known)}')
 
 
-def _check_config(model: 'str|list'):
-    "Refuse an experiment whose config.yaml is wrong."
+def _experiment_keys(model: 'str|list') -> dict:
+    "How the experiment's YAML says that files are read; nothing for a pair of models. A wrong YAML is refused."
     parts = [model] if isinstance(model, (str, Path)) else model
     config = Path(parts[0]) / 'config.yaml'
     if len(parts) == 1 and config.is_file():
-        load_config(config)
+        return load_config(config).data.reading()
+    return {}
 
 # %% ../nbs/75_forecast_files.ipynb #ae37fd79
+@reads_files
 def forecast_files(
     model: Param('an experiment folder, or a predictor and a tokenizer (folders of weights or hub ids)', str,
                  nargs='+', opt=True) = None,
@@ -72,17 +75,18 @@ def forecast_files(
     calendar: str = None,  # exchange whose holidays to skip, e.g. XHKG (needs exchange_calendars)
     max_context: int = None,  # longest context in bars (default: the experiment's, or 512)
     calibrated: bool = False,  # quantiles as calibrated on held-out bars by kronos_evaluate
-    device: str = None  # cpu, cuda, ... (default: the best there is)
+    device: str = None,  # cpu, cuda, ... (default: the best there is)
+    reading: dict = None  # keys of `ReadConfig`, each a flag of its own (default: those of the experiment)
 ) -> 'FileForecasts':
     "Forecast K-line files: quantiles to a table, fans to pictures, every path to Parquet."
     _check_inputs(model, data)
     _check_numbers(horizon=horizon, paths=paths, lookback=lookback)
     _check_outputs(plot, out, paths_out)
-    _check_config(model)
+    keys = read_flags(reading, _experiment_keys(model))
     from kronos_nb.data.klines import load_klines
     from kronos_nb.forecasting.files import FileForecasts, draw_fans, load_predictor, split_at, write_tables
 
-    klines = load_klines(data)
+    klines = load_klines(data, **keys)
     predictor, trained_lookback, trained_horizon = load_predictor(model, device, max_context)
     if calibrated and not predictor.calibration:
         raise UserError(
@@ -94,7 +98,8 @@ def forecast_files(
             f'--horizon {horizon} leaves no room for a history in a context of {predictor.max_context} bars: take fewer'
         )
     lookback = lookback or trained_lookback or predictor.max_context
-    parts = {s: split_at(bars, at, lookback, horizon, calendar, s) for s, bars in klines}
+    notes = list(klines.notes)
+    parts = {s: split_at(bars, at, lookback, horizon, calendar, s, notes) for s, bars in klines}
     histories, stamps, truths = ({s: p[i] for s, p in parts.items()} for i in range(3))
     sampling = dict(T=temperature, top_k=top_k, top_p=top_p, sample_count=paths, seed=seed, s2=s2, window=window)
     made = predictor.predict_paths_batch(
@@ -104,7 +109,7 @@ def forecast_files(
     written = write_tables(forecasts, out, paths_out, calibrated)
     if plot:
         written += draw_fans(forecasts, truths, plot)
-    return FileForecasts(forecasts, written)
+    return FileForecasts(forecasts, written, list(dict.fromkeys(notes)))
 
 # %% ../nbs/75_forecast_files.ipynb #e2073f65
 def __getattr__(name: str):

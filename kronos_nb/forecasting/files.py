@@ -6,7 +6,7 @@
 __all__ = ['load_pair', 'load_predictor', 'split_at', 'write_tables', 'draw_fans', 'FileForecasts']
 
 # %% ../../nbs/34_forecasting.files.ipynb #2a46931e
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -69,7 +69,8 @@ def split_at(
     lookback: int,  # bars of history, at most
     horizon: int,  # bars to forecast
     calendar: str|None = None,  # whose holidays to skip, see `future_timestamps`
-    name: str = 'the table'  # named in errors
+    name: str = 'the table',  # named in errors
+    notes: list|None = None  # appended to: what was assumed of the time stamps to come
 ) -> tuple[pd.DataFrame, pd.DatetimeIndex, pd.DataFrame|None]:  # history, future time stamps, what came
     "Past and future of a table of bars."
     if not len(bars):
@@ -84,13 +85,16 @@ def split_at(
     stamps = pd.DatetimeIndex(truth['timestamps'])
     if missing := horizon - len(truth):
         recent = bars['timestamps'].iloc[: n + len(truth)].tail(5000)
-        stamps = stamps.append(future_timestamps(recent, missing, calendar))
+        stamps = stamps.append(future_timestamps(recent, missing, calendar, notes))
     return bars.iloc[max(0, n - lookback) : n], stamps, truth if len(truth) else None
 
 
 def _bars_until(timestamps: pd.Series, at: str) -> int:
     "How many bars are known at a moment; a day means all of its bars."
     moment = read_timestamps([at], where='--at')[0]
+    last = timestamps.iloc[-1]
+    if moment.normalize() > last:
+        raise UserError(f'--at {at} is after the last bar, {last}; leave it out to forecast from there')
     days = timestamps.dt.normalize()
     intraday = days.nunique() < len(timestamps)
     if intraday and len(at.strip()) <= 10:
@@ -152,9 +156,13 @@ class FileForecasts:
 
     forecasts: dict[str, Forecast]  # of every symbol
     written: list[Path]  # files
+    notes: list[str] = field(default_factory=list)  # what was decided about the files and the time stamps
 
     def __str__(self):
-        lines = [repr(f) for f in list(self.forecasts.values())[:8]]
+        lines = [f'note: {n}' for n in self.notes[:20]]
+        if len(self.notes) > 20:
+            lines.append(f'... and {len(self.notes) - 20} more notes')
+        lines += [repr(f) for f in list(self.forecasts.values())[:8]]
         if len(self.forecasts) > 8:
             lines.append('...')
         lines += [f'written: {w}' for w in self.written[:8]]

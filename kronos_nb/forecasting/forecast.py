@@ -9,8 +9,8 @@ __all__ = ['enforce_ohlc', 'Forecast', 'KronosPredictor']
 import base64
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,9 @@ import torch
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from ..data.bars import complete_bars
-from ..data.sessions import future_timestamps
-from ..data.columns import BAR_COLS, PRICE_COLS
+from ..data.bars import frame_bars
+from ..data.sessions import first_disorder, future_timestamps
+from ..data.columns import BAR_COLS
 from ..data.timestamps import read_timestamps, time_features
 from ..data.windows import lookback_stats, normalise
 from ..errors import UserError
@@ -30,58 +30,55 @@ from .engine import decode_paths, encode_context, generate
 from .sampling import Sampling, draw_uniforms
 from ..models.kronos import Kronos, check_pair
 from ..models.tokenizer import KronosTokenizer
+from ..data.tables import log
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #34e55939
-def _read_bars(df: pd.DataFrame, name: str) -> np.ndarray:
-    "The bars of a history, (T, 6) float32, checked."
+def _zone_of(values) -> str|None:
+    "The time zone of a Series or index of times; None if it has none."
+    zone = getattr(getattr(values, 'dtype', None), 'tz', None)
+    return None if zone is None else str(zone)
+
+
+def _check_zones(x_timestamp, y_timestamp, name: str):
+    "Refuse time stamps of past and future that are in different zones: the wall clock would jump between them."
+    past, future = _zone_of(x_timestamp), _zone_of(y_timestamp)
+    if past and future and past != future:
+        raise UserError(
+            f'{name}: x_timestamp is in {past} and y_timestamp in {future}: give both in one zone, e.g. by'
+            f' tz_convert({past!r})'
+        )
+
+
+def _read_history(df: pd.DataFrame, x_timestamp: Iterable|None, name: str) -> tuple[np.ndarray, pd.DatetimeIndex, list]:
+    "The bars of a history, (T, 6) float32, its time stamps, and what was decided about them; read as a file is."
     if not isinstance(df, pd.DataFrame):
         raise UserError(f'{name} is {type(df).__name__}, and must be a pandas DataFrame of bars')
-    if missing := [c for c in PRICE_COLS if c not in df.columns]:
-        raise UserError(f'{name} has no column {", ".join(missing)}; it has {", ".join(map(str, df.columns))}')
-    if not len(df):
-        raise UserError(f'{name} has no bars')
-    bars = complete_bars(df)[BAR_COLS].to_numpy(np.float32)
-    if not np.isfinite(bars).all():
-        row, col = np.argwhere(~np.isfinite(bars))[0]
+    if x_timestamp is not None and len(x_timestamp) != len(df):
+        raise UserError(f'{name}: x_timestamp has {len(x_timestamp)} time stamps, and needs {len(df)}, one per bar')
+    bars, notes = frame_bars(df, name, x_timestamp)
+    past = pd.DatetimeIndex(bars.frame['timestamps'])
+    _check_order(past if bars.utc is None else pd.DatetimeIndex(bars.utc), past, name)
+    return bars.frame[BAR_COLS].to_numpy(np.float32), past, notes
+
+
+def _check_order(moments: pd.DatetimeIndex, shown: pd.DatetimeIndex, name: str):
+    "Refuse moments that are not in increasing order; `shown` are the same as the user sees them."
+    late = first_disorder(moments)
+    if late is not None:
         raise UserError(
-            f'{name} has {bars[row, col]} in row {row}, column {BAR_COLS[col]}: repair the history before forecasting'
-            ' from it'
+            f'{name} is not in increasing order: {shown[late]} follows {shown[late - 1]}; sort it and drop duplicates'
         )
-    return bars
-
-# %% ../../nbs/33_forecasting.forecast.ipynb #9f43e536
-def _read_stamps(values: Iterable, name: str) -> pd.DatetimeIndex:
-    "Time stamps without a zone, in increasing order."
-    stamps = pd.DatetimeIndex(read_timestamps(values, where=name))
-    if len(late := np.flatnonzero(np.diff(stamps.asi8) <= 0)):
-        raise UserError(
-            f'{name} is not in increasing order: {stamps[late[0] + 1]} follows {stamps[late[0]]}; sort it and drop'
-            ' duplicates'
-        )
-    return stamps
-
-
-def _past_stamps(df: pd.DataFrame, x_timestamp: Iterable|None, name: str) -> pd.DatetimeIndex:
-    "The time stamps of a history: those that were given, or its own."
-    if x_timestamp is None:
-        if 'timestamps' in df.columns:
-            x_timestamp = df['timestamps']
-        elif isinstance(df.index, pd.DatetimeIndex):
-            x_timestamp = df.index
-        else:
-            raise UserError(
-                f'{name} has neither a column timestamps nor a DatetimeIndex: give its time stamps as x_timestamp'
-            )
-    return _read_stamps(x_timestamp, f'{name}: x_timestamp')
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #02c2587e
 def _future_stamps(past: pd.DatetimeIndex, y_timestamp: Iterable|None, pred_len: int, calendar: str|None,
-                   name: str) -> pd.DatetimeIndex:
-    "The time stamps to forecast, (pred_len,), after those of the past."
+                   name: str) -> tuple[pd.DatetimeIndex, list]:
+    "The time stamps to forecast, (pred_len,), after those of the past, and what was assumed."
+    notes = []
     if y_timestamp is None:
-        future = future_timestamps(past, pred_len, calendar)
+        future = future_timestamps(past, pred_len, calendar, notes)
     else:
-        future = _read_stamps(y_timestamp, f'{name}: y_timestamp')
+        future = pd.DatetimeIndex(read_timestamps(y_timestamp, where=f'{name}: y_timestamp', notes=notes))
+        _check_order(future, future, f'{name}: y_timestamp')
     if len(future) != pred_len:
         raise UserError(
             f'{name}: y_timestamp has {len(future)} time stamps, and needs {pred_len}, one per bar to forecast'
@@ -90,7 +87,7 @@ def _future_stamps(past: pd.DatetimeIndex, y_timestamp: Iterable|None, pred_len:
         raise UserError(
             f'{name}: y_timestamp begins at {future[0]}, which is not after the last bar of the history, {past[-1]}'
         )
-    return future
+    return future, notes
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #18cf7e37
 @dataclass
@@ -100,6 +97,7 @@ class _Series:
     bars: np.ndarray  # (T, 6) float32, columns `BAR_COLS`
     past: pd.DatetimeIndex  # (T,)
     future: pd.DatetimeIndex  # (horizon,)
+    notes: list[str]  # what was decided about the time stamps and numbers
 
     def features(self) -> np.ndarray:
         "Time features of past and future, (T + horizon, 5)."
@@ -110,18 +108,31 @@ class _Series:
         return pd.DataFrame({'timestamps': self.past, **dict(zip(BAR_COLS, self.bars.T))})
 
 
+def _read_horizon(pred_len, y_timestamp: Sequence|None) -> int:
+    "How many bars to forecast."
+    if pred_len is None and y_timestamp is not None:
+        pred_len = len(y_timestamp)
+    if pred_len is None:
+        raise UserError('pred_len is missing: how many bars to forecast, e.g. pred_len=24')
+    if isinstance(pred_len, bool) or not isinstance(pred_len, (int, np.integer)):
+        raise UserError(f'pred_len is {pred_len!r}, and must be a whole number of bars, e.g. 24')
+    if pred_len < 1:
+        raise UserError(f'pred_len is {pred_len}, and must be at least 1: how many bars to forecast')
+    return int(pred_len)
+
+
 def _read_series(df: pd.DataFrame, x_timestamp: Iterable|None, y_timestamp: Sequence|None, pred_len: int|None,
                  calendar: str|None, name: str) -> _Series:
     "A history and the time stamps to forecast, checked."
-    bars = _read_bars(df, name)
-    past = _past_stamps(df, x_timestamp, name)
-    if pred_len is None and y_timestamp is not None:
-        pred_len = len(y_timestamp)
-    if pred_len is None or pred_len < 1:
-        raise UserError(f'pred_len is {pred_len}, and must be at least 1: how many bars to forecast')
-    if len(past) != len(df):
-        raise UserError(f'{name}: x_timestamp has {len(past)} time stamps, and needs {len(df)}, one per bar')
-    return _Series(bars, past, _future_stamps(past, y_timestamp, pred_len, calendar, name))
+    _check_zones(_times_of(df) if x_timestamp is None else x_timestamp, y_timestamp, name)
+    bars, past, notes = _read_history(df, x_timestamp, name)
+    future, assumed = _future_stamps(past, y_timestamp, _read_horizon(pred_len, y_timestamp), calendar, name)
+    return _Series(bars, past, future, notes + assumed)
+
+
+def _times_of(df: pd.DataFrame):
+    "A frame's own time stamps, as far as they have a type."
+    return df['timestamps'] if 'timestamps' in getattr(df, 'columns', ()) else getattr(df, 'index', None)
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #10df4888
 def enforce_ohlc(
@@ -145,6 +156,7 @@ class Forecast:
     history: pd.DataFrame  # the bars it was made from: `timestamps` and `BAR_COLS`
     name: str = ''  # of the series
     calibration: Calibration|None = None  # of the model's intervals, where it has been fitted
+    notes: list[str] = field(default_factory=list)  # what was decided about the history and its time stamps
 
     def __len__(self):
         return len(self.timestamps)
@@ -266,7 +278,7 @@ def _repr_html_(self: Forecast) -> str:
     ]
     table = pd.concat(columns, axis=1).to_html(max_rows=8, float_format='{:,.4g}'.format)
     fan = base64.b64encode(self.plot()._repr_png_()).decode()
-    return f'<p>{escape(repr(self))}; median and 90 % interval</p>{table}<img src="data:image/png;base64,{fan}">'
+    return f'<p>{self!r}; median and 90 % interval</p>{table}<img src="data:image/png;base64,{fan}">'
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #e1d08135
 class KronosPredictor:
@@ -356,6 +368,13 @@ def sample_paths(self: KronosPredictor,
 def _check_choices(sampling: Sampling, sample_count: int):
     "Refuse what cannot be sampled."
     T, top_k, top_p = sampling.T, sampling.top_k, sampling.top_p
+    given = dict(T=(T, Real), top_p=(top_p, Real), top_k=(top_k, Integral), sample_count=(sample_count, Integral))
+    for key, (value, kind) in given.items():
+        if isinstance(value, bool) or not isinstance(value, kind) or value != value:
+            what = 'a number' if kind is Real else 'a whole number'
+            raise UserError(f'{key} is {value!r}, and must be {what}')
+    if sampling.seed is not None and not isinstance(sampling.seed, Integral):
+        raise UserError(f'seed is {sampling.seed!r}, and must be a whole number, or None for a random one')
     if sample_count < 1:
         raise UserError(f'sample_count is {sample_count}, and must be at least 1')
     if T < 0 or top_k < 0 or not 0 < top_p <= 1:
@@ -406,13 +425,15 @@ def predict_paths_batch(self: KronosPredictor,
         _read_series(df, x, y, pred_len, calendar, title)
         for df, x, y, title in zip(dfs, x_timestamps, y_timestamps, titles)
     ]
+    for note in dict.fromkeys(n for s in series for n in s.notes):
+        log.info(note)
     if len({len(s.future) for s in series}) > 1:
         lengths = [len(s.future) for s in series]
         raise UserError(f'y_timestamps of one batch must be equally long, these have {lengths}')
     features = [s.features() for s in series]
     paths = self.sample_paths([s.bars for s in series], features, sample_count, sampling, raw, verbose)
     return [
-        Forecast(p, s.future, s.history(), name, self.calibration)
+        Forecast(p, s.future, s.history(), name, self.calibration, s.notes)
         for p, s, name in zip(paths, series, names or [''] * len(dfs))
     ]
 
