@@ -15,39 +15,61 @@ import pandas as pd
 from ..config import DataConfig
 from .bars import ROUNDING, excess_over_range
 from .klines import bar_frequency, read_symbols, repair_symbols
-from .sessions import NANOSECONDS_PER_DAY, SessionPattern, most_common_moves, weekday
+from .sessions import NANOSECONDS_PER_DAY, SessionPattern, weekday
 from .columns import BAR_COLS, PRICE_COLS
 from .tables import Findings
 
 # %% ../../nbs/07_data.quality.ipynb #5e8d1887
+def _late_moves(day, clock):
+    "(n - 1,) bool: did the next bar come later than it usually does after this time of day? From (n,) days and clocks."
+    moves = np.minimum(np.diff(day), 1) * NANOSECONDS_PER_DAY + clock[1:]
+    keys, where = np.unique(clock[:-1], return_inverse=True)
+    order = np.lexsort((moves, where))
+    where, moves = where[order], moves[order]
+    first = np.flatnonzero(np.r_[True, (np.diff(where) != 0) | (np.diff(moves) != 0)])  # of every kind of move
+    counts = np.diff(np.r_[first, len(moves)])
+    usual = np.empty(len(keys), np.int64)
+    by_count = first[np.argsort(counts, kind='stable')]
+    usual[where[by_count]] = moves[by_count]  # the commonest is written last
+    late = np.empty(len(moves), bool)
+    late[order] = moves > usual[where]
+    return late
+
+
 def _describe_gaps(stamps):
     "Missing and irregular days, and the largest gap, of stamps: (n,) int64 nanoseconds, increasing."
-    day, clock, gap = stamps // NANOSECONDS_PER_DAY, stamps % NANOSECONDS_PER_DAY, np.diff(stamps)
+    day, gap = stamps // NANOSECONDS_PER_DAY, np.diff(stamps)
     pattern = SessionPattern.of(stamps)
-    missing = 0
+    missing = irregular = 0
     if pattern.step <= NANOSECONDS_PER_DAY:
         dates = np.arange(day[0], day[-1] + 1)
         missing = len(np.setdiff1d(dates[np.isin(weekday(dates), list(pattern.weekdays))], day))
-    moves = np.minimum(np.diff(day), 1) * NANOSECONDS_PER_DAY + clock[1:]
-    usual = pd.Series(clock[:-1]).map(most_common_moves(clock[:-1], moves)).to_numpy()
-    late = (moves > usual) & (pattern.step < NANOSECONDS_PER_DAY)
+    if pattern.step < NANOSECONDS_PER_DAY:
+        irregular = len(np.unique(day[:-1][_late_moves(day, stamps % NANOSECONDS_PER_DAY)]))
     largest = int(gap.argmax())
     return dict(
         missing_days=missing,
-        irregular_days=len(np.unique(day[:-1][late])),
+        irregular_days=irregular,
         largest_gap=f'{pd.Timedelta(gap[largest])} after {pd.Timestamp(stamps[largest])}',
     )
 
 # %% ../../nbs/07_data.quality.ipynb #543cd43f
+def _longest_still(v):
+    "The length of the longest run of equal numbers in (n,)."
+    changes = np.flatnonzero(np.r_[True, v[1:] != v[:-1], True])
+    return int(np.diff(changes).max(initial=0))
+
+
 def _describe(df):
     "One symbol's row in the report, from its raw bars."
-    p, t = df[PRICE_COLS].to_numpy(), df['timestamps']
-    cells = df[BAR_COLS].to_numpy()
-    stamps = np.unique(t.to_numpy().astype('M8[ns]').astype(np.int64))
+    t, columns = df['timestamps'], [df[c].to_numpy() for c in BAR_COLS]
+    prices = columns[: len(PRICE_COLS)]
+    stamps = t.to_numpy().astype('M8[ns]').astype(np.int64)
+    if (np.diff(stamps) <= 0).any():
+        stamps = np.unique(stamps)
     gaps = dict(missing_days=0, irregular_days=0, largest_gap='')
     if len(stamps) > 2:
         gaps = _describe_gaps(stamps)
-    longest_still = df['close'].ne(df['close'].shift()).cumsum().value_counts().max()
     return dict(
         bars=len(df),
         frequency=bar_frequency(pd.DatetimeIndex(stamps)),
@@ -55,14 +77,89 @@ def _describe(df):
         last=t.iloc[-1],
         **gaps,
         duplicates=len(t) - len(stamps),
-        empty=int(np.isnan(cells).sum()),
-        infinite=int(np.isinf(cells).sum()),
+        empty=sum(int(np.isnan(c).sum()) for c in columns),
+        infinite=sum(int(np.isinf(c).sum()) for c in columns),
         high_low=int((excess_over_range(df) > ROUNDING).sum()),
-        not_positive=int((p <= 0).sum()),
-        zero_volume=int((df['volume'] == 0).sum()),
-        flat=int((p == p[:, :1]).all(axis=1).sum()),
-        longest_still=int(longest_still),
+        not_positive=sum(int((p <= 0).sum()) for p in prices),
+        zero_volume=int((columns[4] == 0).sum()),
+        flat=int(np.logical_and.reduce([p == prices[0] for p in prices[1:]]).sum()),
+        longest_still=_longest_still(prices[3]),
     )
+
+# %% ../../nbs/07_data.quality.ipynb #1765182e
+_SPLITS = np.array([1.5, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100, 1000])  # ratios of prices, and their inverses
+_SCALES = np.array([100, 1000, 10_000])  # ratios of volumes, and their inverses
+_SIDE = 20  # bars, or days, on either side of a step
+
+
+def _nearest(ratio, factors):
+    "The factor or inverse next to each ratio, (n,), and how far apart they are in logarithms."
+    all_factors = np.r_[1 / factors[::-1], factors]
+    distance = np.abs(np.log(ratio)[:, None] - np.log(all_factors))
+    best = distance.argmin(1)
+    return all_factors[best], distance[np.arange(len(ratio)), best]
+
+
+def _price_steps(opening, close):
+    "Rows at which prices step by a round factor and stay there, and the factors; from (n,) opens and closes."
+    with np.errstate(all='ignore'):
+        gap = opening[1:] / close[:-1]
+        rows = np.flatnonzero((np.abs(np.log(gap)) > np.log(1.4)) & np.isfinite(gap)) + 1
+    found = []
+    for row, (factor, off) in zip(rows, zip(*_nearest(gap[rows - 1], _SPLITS))):
+        before, after = close[max(0, row - _SIDE) : row], close[row : row + _SIDE]
+        moves = np.abs(np.diff(np.log(before[before > 0])))
+        unusual = len(moves) >= 3 and np.abs(np.log(factor)) > 8 * np.median(moves)
+        stays = np.abs(np.log(np.median(after) / np.median(before) / factor)) < 0.25
+        if off < 0.04 and unusual and stays and len(after) >= 3:
+            found.append((int(row), float(factor)))
+    return found
+
+
+def _volume_steps(day, volume):
+    "Rows at which volumes step by a power of ten and stay there, and the factors; from (n,) days and volumes."
+    first = np.flatnonzero(np.r_[True, np.diff(day) > 0])
+    daily = np.add.reduceat(np.nan_to_num(volume), first)
+    kept = first[daily > 0]
+    level = np.log(daily[daily > 0])
+    if len(level) < 12:
+        return []
+    half = min(_SIDE // 2, len(level) // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(level, half)
+    medians = np.median(windows, axis=1)
+    rise = medians[half:] - medians[:-half]  # of the days from `half + i` on against those before
+    found, last = [], -half
+    for i in np.flatnonzero(np.abs(rise) > np.log(40)):
+        at = int(i + half)
+        if at - last < half:
+            continue
+        near = np.arange(max(1, at - half), min(len(level), at + half))
+        step = int(near[np.argmax(np.abs(np.diff(level)[near - 1]))])  # the sharpest step nearby
+        factor, off = _nearest(np.exp(rise[i : i + 1]), _SCALES)
+        if off[0] < np.log(1.8):
+            found.append((int(kept[step]), float(factor[0])))
+            last = at
+    return found
+
+
+def _as_factor(factor):
+    "A factor as a person says it: divided by 2."
+    return f'multiplied by {factor:g}' if factor > 1 else f'divided by {1 / factor:g}'
+
+
+def _unit_changes(df):
+    "Sentences on the steps in a symbol's prices and volumes that look like a change of unit."
+    t = df['timestamps'].to_numpy()
+    said = []
+    for row, factor in _price_steps(df['open'].to_numpy(), df['close'].to_numpy())[:5]:
+        another_unit = factor >= 100 or factor <= 0.01
+        what = 'another unit, such as pence and pounds' if another_unit else 'a split, not adjusted for'
+        said.append(f'from {pd.Timestamp(t[row])} on all prices are {_as_factor(factor)}: {what}?')
+    days = t.astype('M8[D]').astype(np.int64)
+    for row, factor in _volume_steps(days, df['volume'].to_numpy())[:5]:
+        what = f'volumes are {_as_factor(factor)}: another unit, such as lots of 100?'
+        said.append(f'from {pd.Timestamp(t[row])} on {what}')
+    return said
 
 # %% ../../nbs/07_data.quality.ipynb #885177e5
 def _count_windows(frames, data, findings):
@@ -144,7 +241,12 @@ def inspect_klines(
     "What K-line files hold, what is wrong with it, and how many windows it makes."
     findings = Findings()
     read, sources = read_symbols(data.data_path, 'ffill' in data.repair, findings, data.reading())
-    symbols = pd.DataFrame({s: _describe(r.frame) for s, r in read.items()}).T.infer_objects()
+    rows = {}
+    for symbol, series in read.items():
+        changes = _unit_changes(series.frame)
+        findings.note(f'{sources[symbol]}, {symbol}', *changes)
+        rows[symbol] = _describe(series.frame) | dict(unit_changes=len(changes))
+    symbols = pd.DataFrame(rows).T.infer_objects()
     symbols.index.name = 'symbol'
     frames = repair_symbols(read, sources, data.repair, findings)
     n = len(findings.problems)
