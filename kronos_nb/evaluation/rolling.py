@@ -504,7 +504,8 @@ def plan_evaluation(
     cfg, data = run.cfg, options.data
     horizon = options.horizon or cfg.data.predict_window
     models, lookback = _load_models(run, options, horizon)
-    test = BarStore.from_klines(load_klines(data, **(cfg.data.reading() | options.reading)), cfg.data) if data else run.store
+    reading = cfg.data.reading() | options.reading
+    test = BarStore.from_klines(load_klines(data, **reading), cfg.data) if data else run.store
     origins = rolling_origins(test, None if data else 'test', options.origins, lookback, horizon)
     if not len(origins):
         raise _explain_no_origins(cfg, data, lookback, horizon)
