@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LARGEST', 'ROUNDING', 'complete_bars', 'excess_over_range', 'BarTable', 'to_bars', 'frame_bars']
 
-# %% ../../nbs/05_data.bars.ipynb #58ea1c8e
+# %% ../../nbs/05_data.bars.ipynb #1fc77726
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,35 +145,36 @@ def _check_column(table, role, v, text, ffill, findings):
     else:
         table.report(findings, finite & (v < 0), role, 'is negative; correct it or remove the row')
 
-# %% ../../nbs/05_data.bars.ipynb #28949979
+# %% ../../nbs/05_data.bars.ipynb #c202e1c5
 _MAY_BE_A_RATE = ('turnover', 'value', 'money')  # names of an amount that often mean something else
 
 
-def _share_as_price(amount, volume, low, high):
-    "The share of rows in which amount / volume, times one power of ten for all, is a price of the bar; NaN for none."
+def _as_price(amount, volume, low, high):
+    "How far amount / volume is a price: the share of rows in which it is, times a power of ten for all; the power."
     step = max(1, len(volume) // 20_000)
     amount, volume, low, high = (v[::step] for v in (amount, volume, low, high))
     with np.errstate(all='ignore'):
         rows = (volume > 0) & (amount > 0) & (low > 0) & np.isfinite(amount / volume) & np.isfinite(high)
         if not rows.any():
-            return np.nan
+            return np.nan, 0
         ratio = amount[rows] / volume[rows]
-        power = 10.0 ** np.rint(np.median(np.log10(ratio / np.sqrt(low[rows] * high[rows]))))
-    price = ratio / power
-    return float(((price > low[rows] * 0.99) & (price < high[rows] * 1.01)).mean())
+        power = float(np.rint(np.median(np.log10(ratio / np.sqrt(low[rows] * high[rows])))))
+    price = ratio / 10**power
+    return float(((price > low[rows] * 0.99) & (price < high[rows] * 1.01)).mean()), power
 
 
 def _judge_amount(table, values, findings):
     "Drop an amount that is none, and swap it with the volume where the names are the wrong way round; in place."
     volume, amount, low, high = (values[r] for r in ('volume', 'amount', 'low', 'high'))
     name, other = table.names['amount'], table.names['volume']
-    as_named = _share_as_price(amount, volume, low, high)
-    if np.isnan(as_named) or as_named >= 0.5:
-        return
-    if _share_as_price(volume, amount, low, high) >= 0.8:
+    named, power = _as_price(amount, volume, low, high)
+    swapped, power_swapped = _as_price(volume, amount, low, high)
+    if swapped >= 0.8 and (named < 0.5 or abs(power_swapped) < abs(power)):
         values['volume'], values['amount'] = amount, volume
         note = f'columns {other} and {name} are swapped: {other} / {name} is the price, so {name} is the volume'
         findings.note(table.path, note)
+        return
+    if np.isnan(named) or named >= 0.5:
         return
     row = int(np.argmax((volume > 0) & (amount > 0)))
     facts = f'{name} / {other} is {amount[row] / volume[row]:.3g} where the price is {values["close"][row]:.6g}'
@@ -293,7 +294,7 @@ def _frame_of(table, local, values):
         columns[c] = own if own.flags.owndata and own.flags.writeable else own.copy()
     return pd.DataFrame(columns, copy=False)
 
-# %% ../../nbs/05_data.bars.ipynb #0c35150b
+# %% ../../nbs/05_data.bars.ipynb #1d9a2a90
 def frame_bars(
     frame: pd.DataFrame,  # one row per bar, columns as a file may have them
     name: str,  # what to call it in errors

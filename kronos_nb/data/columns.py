@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRICE_COLS', 'BAR_COLS', 'TIME_COLS', 'ALIASES', 'LAST_RESORT', 'Header', 'match_columns']
 
-# %% ../../nbs/02_data.columns.ipynb #a42fd885
+# %% ../../nbs/02_data.columns.ipynb #a88321e9
 import re
 from dataclasses import dataclass, field
 
@@ -65,7 +65,8 @@ LAST_RESORT = dict(
 
 def _plain(name):
     "A column's name in lower case, without punctuation and without units in brackets."
-    return re.sub(r'[\W_]+', '', re.sub(r'[(（\[].*?[)）\]]', '', str(name)).lower())
+    short = str(name)[:200]  # a longer name is none
+    return re.sub(r'[\W_]+', '', re.sub(r'[(（\[][^)）\]]*[)）\]]', '', short).lower())
 
 # %% ../../nbs/02_data.columns.ipynb #958a2ca6
 @dataclass

@@ -20,7 +20,7 @@ from .readings import as_text
 from .tables import Findings, Table, file_stem, find_files, log, read_table
 from ..config import ReadConfig, check_repair, check_section
 
-# %% ../../nbs/06_data.klines.ipynb #de5c295b
+# %% ../../nbs/06_data.klines.ipynb #86c30995
 _DAY = 86_400 * 10**9  # in nanoseconds
 _EVENING, _MORNING = 18 * _DAY // 24, 6 * _DAY // 24  # a night session lies between them
 
@@ -65,17 +65,22 @@ def _rows_in_order(bars, rows, findings):
         return rows, moments
     table = bars.table
     if (steps <= np.timedelta64(0)).all():
-        rows, moments, steps = rows[::-1], moments[::-1], -steps[::-1]
-    if bars.utc is None and (real := _dates_of_nights(moments.astype('M8[ns]').astype(np.int64))) is not None:
-        night = real != moments.astype('M8[ns]').astype(np.int64)
-        findings.note(
-            table.path,
-            f'{night.sum()} bars of night sessions carry the date of the trading day they open: dated the evening'
-            f' before (the first at {table.position(rows[np.argmax(night)])})',
-        )
-        local[rows] = real.view('M8[ns]')
-        bars.frame['timestamps'] = local
-        return rows, real.view('M8[ns]')
+        findings.note(table.path, 'the newest bars stand first: turned round')
+        order = np.argsort(moments, kind='stable')  # rows of one moment stay as they are
+        return rows[order], moments[order]
+    for way in (rows, rows[::-1]) if bars.utc is None else ():
+        written = local[way].astype('M8[ns]').astype(np.int64)
+        if (real := _dates_of_nights(written)) is not None:
+            first = table.position(way[np.argmax(real != written)])
+            findings.note(
+                table.path,
+                f'{(real != written).sum()} bars of night sessions carry the date of the trading day they open: dated'
+                f' the evening before (the first at {first})',
+            )
+            local = local.copy()
+            local[way] = real.view('M8[ns]')
+            bars.frame['timestamps'] = local
+            return way, real.view('M8[ns]')
     back = np.flatnonzero(np.diff(moments) < np.timedelta64(0))
     if len(back):
         row = rows[back[0] + 1]
@@ -83,8 +88,6 @@ def _rows_in_order(bars, rows, findings):
         findings.note(table.path, f'rows sorted by time (the first out of order is {table.position(row)}, {stamp})')
         order = np.argsort(moments, kind='stable')
         rows, moments = rows[order], moments[order]
-    else:
-        findings.note(table.path, 'the newest bars stand first: turned round')
     return rows, moments
 
 
@@ -103,27 +106,27 @@ def _by_symbol(bars, findings):
         frame = bars.frame if whole else bars.frame.iloc[rows].reset_index(drop=True)
         yield symbol, Series(frame, bars.table, rows, moments)
 
-# %% ../../nbs/06_data.klines.ipynb #0807ba0b
+# %% ../../nbs/06_data.klines.ipynb #a5541f29
 _BAR_SIZES = ('interval', 'timeframe', 'period', 'freq', 'frequency', 'resolution', 'per', '周期')  # names of columns
-_RUN = 10  # so many equal steps in a row are a habit
+_WINDOW, _HABIT = 20, 12  # so many equal steps among so many are a habit
 
 
-def _longest_run(mask):
-    "The length of the longest run of True."
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
+def _is_habit(steps, size, other):
+    "Is there a stretch of steps, (n,), most of which are `size` and none `other`?"
+    within = lambda s: np.convolve(steps == s, np.ones(_WINDOW, np.int64), 'valid')  # noqa: E731
+    return bool(((within(size) >= _HABIT) & (within(other) == 0)).any())
 
 
 def _other_size(steps):
     "A second size of bars within steps (n,) int64 nanoseconds, and where it begins; None if there is none."
     steps = steps[steps > 0]
-    if len(steps) < 2 * _RUN:
+    if len(steps) < 2 * _WINDOW:
         return None
     sizes, counts = np.unique(steps, return_counts=True)
     usual = sizes[np.argmax(counts)]
     for size in sizes[np.argsort(-counts)][1:6]:
-        habit = min(_longest_run(steps == size), _longest_run(steps == usual)) >= _RUN
-        if habit and not usual / 2 < size < usual * 2:
+        apart = not usual / 2 < size < usual * 2
+        if apart and _is_habit(steps, size, usual) and _is_habit(steps, usual, size):
             return int(usual), int(size), int(np.argmax(steps == size))
     return None
 

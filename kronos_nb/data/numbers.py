@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOTATIONS', 'PLAIN', 'Notation', 'Cells', 'take_apart', 'Numbers', 'read_numbers']
 
-# %% ../../nbs/04_data.numbers.ipynb #a4ebbb4c
+# %% ../../nbs/04_data.numbers.ipynb #0ac7fdc8
 import functools
 import re
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from .columns import PRICE_COLS
 from .readings import Evidence, Reading, as_text, choose
 
-# %% ../../nbs/04_data.numbers.ipynb #da721170
+# %% ../../nbs/04_data.numbers.ipynb #df6f5958
 @dataclass(frozen=True)
 class Notation:
     "One way to write numbers."
@@ -57,7 +57,7 @@ NOTATIONS = [
 ]
 PLAIN = NOTATIONS[0]  # what most files hold
 
-# %% ../../nbs/04_data.numbers.ipynb #e6f41b2d
+# %% ../../nbs/04_data.numbers.ipynb #a5e3199e
 _POWERS = {
     'k': 1e3, 'thousand': 1e3, '千': 1e3,
     '万': 1e4, '萬': 1e4,
@@ -75,7 +75,7 @@ _AROUND = (
 )
 _EMPTY = pa.array(['', 'nan', 'na', 'n/a', 'null', 'none', '-', '--', '#n/a', '—', '–', '停牌'])
 
-# %% ../../nbs/04_data.numbers.ipynb #b1a19cce
+# %% ../../nbs/04_data.numbers.ipynb #331b31e3
 @dataclass
 class Cells:
     "The cells of one column, taken apart."
@@ -142,7 +142,7 @@ def take_apart(
     core = pc.if_else(pa.array(there & ~odd), core, None)
     return Cells(core, np.where(minus, -factor, factor), empty, infinite, bad | odd, notes)
 
-# %% ../../nbs/04_data.numbers.ipynb #5aed2f34
+# %% ../../nbs/04_data.numbers.ipynb #877fa5ca
 def _cast(core, notation):
     "Cells as (n,) float64 in a notation; NaN where they are no number in it."
     fits = pc.match_substring_regex(core, notation.pattern)
@@ -191,13 +191,13 @@ def _odd_ones(core, notation, values, smooth):
     if not other.any() or pc.any(settled).as_py():
         return np.zeros(len(values), bool)
     if smooth:  # prices stay together
-        with np.errstate(divide='ignore'):
+        with np.errstate(all='ignore'):
             far = np.abs(np.log(values / np.median(values[other]))) > np.log(30)
         return grouped & far
     decimals = _has(core, notation.decimal)
     return grouped & (decimals[other].all() and not decimals[grouped].any())
 
-# %% ../../nbs/04_data.numbers.ipynb #9e2e5819
+# %% ../../nbs/04_data.numbers.ipynb #ab523d19
 @dataclass
 class Numbers:
     "Columns that are read together, as numbers."
@@ -257,7 +257,7 @@ def _pick(core, shape, keys, smooth, sep, shown):
     none_bad = np.zeros(shape, bool)
     return Numbers(choice.best.values.reshape(shape), none_bad, best, [], choice.rivals, notes, seen)
 
-# %% ../../nbs/04_data.numbers.ipynb #113a84e1
+# %% ../../nbs/04_data.numbers.ipynb #b83852bf
 def _combine(columns):
     "`Cells` of several columns, one after the other."
     parts = [take_apart(c) for c in columns]

@@ -86,8 +86,9 @@ def _describe(df):
         longest_still=_longest_still(prices[3]),
     )
 
-# %% ../../nbs/07_data.quality.ipynb #1765182e
-_SPLITS = np.array([1.5, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100, 1000])  # ratios of prices, and their inverses
+# %% ../../nbs/07_data.quality.ipynb #e49d6c1c
+# ratios of prices at a split or a change of unit; their inverses count as well
+_SPLITS = np.array([1.5, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100, 1000])
 _SCALES = np.array([100, 1000, 10_000])  # ratios of volumes, and their inverses
 _SIDE = 20  # bars, or days, on either side of a step
 
@@ -104,7 +105,7 @@ def _price_steps(opening, close):
     "Rows at which prices step by a round factor and stay there, and the factors; from (n,) opens and closes."
     with np.errstate(all='ignore'):
         gap = opening[1:] / close[:-1]
-        rows = np.flatnonzero((np.abs(np.log(gap)) > np.log(1.4)) & np.isfinite(gap)) + 1
+        rows = np.flatnonzero((np.abs(np.log(gap)) > np.log(1.4)) & np.isfinite(gap) & (gap > 0)) + 1
     found = []
     for row, (factor, off) in zip(rows, zip(*_nearest(gap[rows - 1], _SPLITS))):
         before, after = close[max(0, row - _SIDE) : row], close[row : row + _SIDE]

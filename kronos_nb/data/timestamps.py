@@ -58,7 +58,7 @@ def _compose(y, m, d, H=0, M=0, S=0, f=0):
     t = month.astype('M8[D]').astype('M8[ns]') + seconds.astype('m8[s]').astype('m8[ns]') + np.asarray(f, 'm8[ns]')
     return np.where(ok, t, _NOT_A_TIME)
 
-# %% ../../nbs/04_data.timestamps.ipynb #20974583
+# %% ../../nbs/04_data.timestamps.ipynb #7bc2e6cf
 @functools.cache
 def latest_year() -> int:  # the next one
     "The last year a bar can be stamped with."
@@ -107,7 +107,7 @@ def _from_taiwan(v):
     y, rest = np.divmod(v, 10_000)
     return _compose(y + 1911, rest // 100, rest % 100)
 
-# %% ../../nbs/04_data.timestamps.ipynb #efb866e8
+# %% ../../nbs/04_data.timestamps.ipynb #23add0de
 _UNITS = dict(s=10**9, ms=10**6, us=10**3, ns=1)  # name: nanoseconds
 _UNIT_NAMES = dict(s='seconds', ms='milliseconds', us='microseconds', ns='nanoseconds')
 _LEAST = 10**8 * _SECOND  # counts must reach this: 1973
@@ -150,7 +150,7 @@ def from_excel(
     seconds = np.rint(np.asarray(v, np.float64) * 86_400).astype(np.int64)
     return np.datetime64('1899-12-30', 'ns') + seconds * np.timedelta64(_SECOND, 'ns')
 
-# %% ../../nbs/04_data.timestamps.ipynb #ce942ebd
+# %% ../../nbs/04_data.timestamps.ipynb #5c2115a3
 def _digit_readings(v):
     "Readings of integers, or of floats with fractions, (n,); incomplete ones have NaT."
     readings = []
@@ -173,7 +173,7 @@ def _digit_readings(v):
         readings.append(Reading('years of the Republic of China', _from_taiwan(v), 'timestamp_format: roc', 1.0))
     return readings
 
-# %% ../../nbs/04_data.timestamps.ipynb #ca3ddab4
+# %% ../../nbs/04_data.timestamps.ipynb #0ce55375
 _MONTHS = 'jan feb mar apr may jun jul aug sep oct nov dec'.split()
 _NAMED = (  # 26-Nov-2019, 26 November 19; Nov 26, 2019; 2019-Nov-26
     rf'(?i)^(?P<d>\d{{1,2}})(?:st|nd|rd|th)?[-\s/.]*(?P<m>{"|".join(_MONTHS)})[a-z]*[-\s/.,]*(?P<y>\d{{4}}|\d\d)\b(?P<rest>.*)$',
@@ -227,7 +227,7 @@ def _rewrite(text):
         text = pc.replace_substring_regex(text, pattern, replacement)
     return text
 
-# %% ../../nbs/04_data.timestamps.ipynb #a87c0e93
+# %% ../../nbs/04_data.timestamps.ipynb #265a7a21
 def _hours(hour, ampm):
     "(n,) hours of the day, from hours and what follows them: am, pm or nothing."
     if not (ampm != '').any():
@@ -245,7 +245,7 @@ def _text_readings(text):
     taiwan = ok & (a >= 100) & (a < 200)
     if taiwan.any() and not whole.any():
         stamps = np.where(ok, _compose(a + 1911, b, c, *clock), _NOT_A_TIME)
-        return [Reading('years of the Republic of China', stamps, 'timestamp_format: roc', 1.0, True)]
+        return [Reading('years of the Republic of China', stamps, 'timestamp_format: roc', 1.0)]
     year = np.where(c >= 1000, c, _century(c))
     dotted = bool(ok.any() and (g['sep'][ok] == '.').all())
 
@@ -261,7 +261,7 @@ def _text_readings(text):
         reading('month first', 'dayfirst: false', (year, a, b), ends_in_year),
     ]
 
-# %% ../../nbs/04_data.timestamps.ipynb #65b081c9
+# %% ../../nbs/04_data.timestamps.ipynb #30f24078
 _ZONE = (  # at the end of a stamp, behind its clock: Z, UTC, Asia/Shanghai, +08:00, -0500, GMT+0800
     r'^(?P<stamp>.*(?::\d\d(?:[.,]\d+)?|[T\s]\d{4}(?:\d\d(?:\.\d+)?)?|[AaPp][Mm]))\s*'
     r'(?P<zone>Z|(?:GMT|UTC)?\s?[+-]\d\d?(?::?\d\d)?(?::\d\d)?|[A-Z]{3,5}|[A-Z][A-Za-z]+/[A-Za-z_/]+)'
@@ -313,7 +313,7 @@ def _to_utc(local, zone):
             return None
     return None if np.isnat(utc[~np.isnat(local)]).any() else utc
 
-# %% ../../nbs/04_data.timestamps.ipynb #e9fb3b53
+# %% ../../nbs/04_data.timestamps.ipynb #a739b999
 def _describe_zones(local, utc, zone):
     "What is said of the zones of a column: a note, and a problem if they are no daylight saving."
     names = [z for z in pc.unique(zone).to_pylist() if z]
@@ -369,7 +369,7 @@ def _clock_readings(text):
         r.values = np.where(v < 0, np.timedelta64('NaT'), r.values)
     return readings
 
-# %% ../../nbs/04_data.timestamps.ipynb #5e795766
+# %% ../../nbs/04_data.timestamps.ipynb #299de609
 def _steps(stamps, symbols):
     "Nanoseconds from each bar to the next one of its symbol."
     if symbols is None:
@@ -490,7 +490,7 @@ def _show(stamp):
     "A time stamp as a person reads it: without a clock at midnight."
     return str(pd.Timestamp(stamp)).removesuffix(' 00:00:00')
 
-# %% ../../nbs/04_data.timestamps.ipynb #cb74a4d6
+# %% ../../nbs/04_data.timestamps.ipynb #d23b5b24
 def _formatted(text, form):
     "`Stamps` of strings in the notation that the user named."
     empty = pc.equal(text, '')
@@ -519,7 +519,7 @@ def _formatted(text, form):
     stripped, zone = _split_zone(text)
     return Stamps(utc, utc, ['time stamps converted to UTC'])
 
-# %% ../../nbs/04_data.timestamps.ipynb #9aadadf9
+# %% ../../nbs/04_data.timestamps.ipynb #39b82897
 def _typed(column):
     "`Stamps` of an arrow column of times or dates."
     t = column.type
@@ -570,7 +570,7 @@ def _date_readings(column, dayfirst):
         readings = [readings[1] if dayfirst else readings[2]]
     return readings, zone
 
-# %% ../../nbs/04_data.timestamps.ipynb #99ed4066
+# %% ../../nbs/04_data.timestamps.ipynb #cd81bfb0
 def _whole_days(local, symbols):
     "Stamps of a daily table whose newest row alone has a clock, without it; and a note."
     few = local[: 10 * len(local) // 1000 + 10]
@@ -605,7 +605,7 @@ def _join_readings(dates, clocks):
         joined.append(Reading(name, values, d.settle, d.prior + c.prior, d.explicit, d.tag))
     return joined
 
-# %% ../../nbs/04_data.timestamps.ipynb #842a61f9
+# %% ../../nbs/04_data.timestamps.ipynb #554f5bad
 def _is_clock(column):
     "Do the cells of a column look like times of day, rather than whole stamps?"
     text = as_text(column)
@@ -722,7 +722,8 @@ def check_stamps(
     bad = np.flatnonzero(np.isnat(stamps.local))
     if len(bad) and stamps.problem is None:
         row = int(bad[0])
-        raise UserError(f'{place(row)}: {cell(row)!r} is not a time stamp; write it like 2019-11-26 09:35:00')
+        written = repr(cell(row))[:90]
+        raise UserError(f'{place(row)}: {written} is not a time stamp; write it like 2019-11-26 09:35:00')
     if stamps.problem is not None:
         row, text = stamps.problem
         raise UserError(f'{place(row)}: {cell(row)!r}: {text}')
