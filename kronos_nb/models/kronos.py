@@ -16,7 +16,8 @@ from torch import nn
 
 from ..errors import UserError
 from .hub import HubModel
-from .layers import Attention, RMSNorm, TransformerBlock
+from .layers import Attention, Dropout, RMSNorm, TransformerBlock
+
 
 # %% ../../nbs/25_models.kronos.ipynb #1b7e57f2
 def _size(n_layers, d_model, n_heads, ff_dim):
@@ -179,7 +180,7 @@ class Kronos(nn.Module, HubModel):
         self.n_heads = n_heads
         self.embedding = HierarchicalEmbedding(s1_bits, s2_bits, d_model)
         self.time_emb = TemporalEmbedding(d_model, learn_te)
-        self.token_drop = nn.Dropout(token_dropout_p)
+        self.token_drop = Dropout(token_dropout_p)
         block = (d_model, n_heads, ff_dim, ffn_dropout_p, attn_dropout_p, resid_dropout_p)
         self.transformer = nn.ModuleList(TransformerBlock(*block) for _ in range(n_layers))
         self.norm = RMSNorm(d_model)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['set_kernels', 'use_kernels', 'as_numpy', 'rms_norm_reference', 'rms_norm', 'apply_rope', 'causal_attention_reference',
-           'causal_attention']
+           'causal_attention', 'dropout']
 
 # %% ../../nbs/20_models.ops.ipynb #7d0fb8fc
 import os
@@ -195,3 +195,33 @@ def causal_attention(
     if use_kernels(q, k, v) and cos.dtype == torch.float32 and not dropout_p:
         return _AttentionKernel.apply(q, k, v, cos, sin)
     return causal_attention_reference(q, k, v, cos, sin, dropout_p)
+
+# %% ../../nbs/20_models.ops.ipynb #82ba7bab
+class _Dropout(torch.autograd.Function):
+    "`dropout` on a CPU, by 16 random bits a number."
+
+    @staticmethod
+    def forward(ctx, x, p):
+        "x with some of its numbers set to 0 and the others scaled up."
+        least = min(round(p * 2**16), 2**16 - 1)
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= least - 2**15
+        ctx.scale = 2**16 / (2**16 - least)
+        ctx.save_for_backward(kept)
+        return torch.where(kept, x * ctx.scale, 0)
+
+    @staticmethod
+    def backward(ctx, dy):
+        "The same numbers of dy, scaled alike."
+        (kept,) = ctx.saved_tensors
+        return torch.where(kept, dy * ctx.scale, 0), None
+
+
+def dropout(
+    x: torch.Tensor,  # any shape
+    p: float  # probability to become 0, from 0 to 1; on a CPU a multiple of 2^-16
+) -> torch.Tensor:  # like x
+    "x with some of its numbers set to 0 and the others scaled up, so that the mean stays."
+    if x.device.type != 'cpu' or not 0 < p < 1 or torch.compiler.is_compiling():
+        return F.dropout(x, p, True)
+    return _Dropout.apply(x, p)
