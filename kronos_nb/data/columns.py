@@ -47,7 +47,7 @@ ALIASES = dict(
         ' 成交股数 出来高 거래량 volumen stück объем'
     ),
     amount=(
-        'amount amt value turnover quotevolume quoteassetvolume turnovervalue money totalamount'
+        'amount amt value turnover quotevolume quoteassetvolume turnovervalue money totalamount totalturnover'
         ' 成交额 成交金额 金额 总金额 成交金額 成交額 売買代金 거래대금'
     ),
     symbol=(

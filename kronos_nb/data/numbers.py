@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from .columns import PRICE_COLS
 from .readings import Evidence, Reading, as_text, choose
 
-# %% ../../nbs/04_data.numbers.ipynb #df6f5958
+# %% ../../nbs/04_data.numbers.ipynb #ae7b4e4b
 @dataclass(frozen=True)
 class Notation:
     "One way to write numbers."
@@ -33,9 +33,9 @@ class Notation:
         d, g = re.escape(self.decimal), re.escape(self.group)
         whole = r'\d+'
         if self.indian:
-            whole = rf'(?:\d{{1,2}}(?:{g}\d\d)*{g}\d{{3}}|\d+)'
+            whole = rf'(?:[1-9]\d?(?:{g}\d\d)*{g}\d{{3}}|\d+)'
         elif g:
-            whole = rf'(?:\d{{1,3}}(?:{g}\d{{3}})+|\d+)'
+            whole = rf'(?:[1-9]\d{{0,2}}(?:{g}\d{{3}})+|\d+)'
         return rf'^(?:{whole}(?:{d}\d*)?|{d}\d+)(?:[eE][+-]?\d+)?$'
 
     def settle(self) -> str:

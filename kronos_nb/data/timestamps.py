@@ -227,7 +227,7 @@ def _rewrite(text):
         text = pc.replace_substring_regex(text, pattern, replacement)
     return text
 
-# %% ../../nbs/04_data.timestamps.ipynb #265a7a21
+# %% ../../nbs/04_data.timestamps.ipynb #11da0295
 def _hours(hour, ampm):
     "(n,) hours of the day, from hours and what follows them: am, pm or nothing."
     if not (ampm != '').any():
@@ -246,6 +246,11 @@ def _text_readings(text):
     if taiwan.any() and not whole.any():
         stamps = np.where(ok, _compose(a + 1911, b, c, *clock), _NOT_A_TIME)
         return [Reading('years of the Republic of China', stamps, 'timestamp_format: roc', 1.0)]
+    written = ok & (a < 100) & (c < 100)
+    roc = []
+    if written.any() and written[ok].all() and (a[ok] > 50).all():  # 95/08/05: of 1995, or of the year 95 in Taiwan
+        stamps = np.where(ok, _compose(a + 1911, b, c, *clock), _NOT_A_TIME)
+        roc = [Reading('years of the Republic of China', stamps, 'timestamp_format: roc')]
     year = np.where(c >= 1000, c, _century(c))
     dotted = bool(ok.any() and (g['sep'][ok] == '.').all())
 
@@ -259,6 +264,7 @@ def _text_readings(text):
         reading('year first', 'timestamp_format: "%y/%m/%d"', (_century(a), b, c), (a < 100) & (c < 100)),
         reading('day first', 'dayfirst: true', (year, b, a), ends_in_year, float(dotted)),
         reading('month first', 'dayfirst: false', (year, a, b), ends_in_year),
+        *roc,
     ]
 
 # %% ../../nbs/04_data.timestamps.ipynb #30f24078
@@ -519,7 +525,7 @@ def _formatted(text, form):
     stripped, zone = _split_zone(text)
     return Stamps(utc, utc, ['time stamps converted to UTC'])
 
-# %% ../../nbs/04_data.timestamps.ipynb #39b82897
+# %% ../../nbs/04_data.timestamps.ipynb #13eac599
 def _typed(column):
     "`Stamps` of an arrow column of times or dates."
     t = column.type
@@ -566,7 +572,7 @@ def _date_readings(column, dayfirst):
     if not pc.all(pc.match_substring_regex(text, _TEXT)).as_py():
         text = _rewrite(text)
     readings = _text_readings(text)
-    if dayfirst is not None and len(readings) == 3:
+    if dayfirst is not None and len(readings) >= 3:
         readings = [readings[1] if dayfirst else readings[2]]
     return readings, zone
 

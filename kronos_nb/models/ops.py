@@ -196,7 +196,7 @@ def causal_attention(
         return _AttentionKernel.apply(q, k, v, cos, sin)
     return causal_attention_reference(q, k, v, cos, sin, dropout_p)
 
-# %% ../../nbs/20_models.ops.ipynb #82ba7bab
+# %% ../../nbs/20_models.ops.ipynb #1a288e9a
 class _Dropout(torch.autograd.Function):
     "`dropout` on a CPU, by 16 random bits a number."
 
