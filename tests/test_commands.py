@@ -120,6 +120,7 @@ def test_mistakes_are_sentences(tmp_path, module, change, words):
     assert [p.name for p in tmp_path.iterdir()] == ['small.yaml'], 'nothing is written'
 
 
+@pytest.mark.heavy
 def test_two_processes_train_what_one_trains(tmp_path):
     "2 x batch 8 sees the samples of 1 x batch 16, and ends with the same weights and losses."
     roots = {}

@@ -18,6 +18,8 @@ from check import check
 from pagetext import Reader
 from stage import GITHUB, Links, markdown, packages, read
 
+pytestmark = pytest.mark.heavy  # building it takes two minutes
+
 
 @pytest.fixture(scope='module')
 def built():

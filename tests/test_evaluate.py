@@ -62,6 +62,7 @@ def judged(folder, planted):
     return evaluate(path, origins=40, paths=40)
 
 
+@pytest.mark.heavy
 def test_nothing_is_found_in_random_walks(tmp_path):
     result = judged(tmp_path, False)
     t = result.skill.set_index(['baseline', 'measure'])
@@ -70,6 +71,7 @@ def test_nothing_is_found_in_random_walks(tmp_path):
     assert any('no evidence of skill' in w or 'worse than' in w for w in result.words())
 
 
+@pytest.mark.heavy
 def test_a_planted_signal_is_found(tmp_path):
     result = judged(tmp_path, True)
     t = result.skill.set_index(['baseline', 'measure'])
@@ -115,6 +117,7 @@ def command(path, processes=1, *args):
     ]
 
 
+@pytest.mark.heavy
 def test_processes_and_interruptions_change_nothing(experiment):
     folder, path = experiment
     env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', DIST_BACKEND='gloo')

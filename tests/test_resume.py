@@ -77,6 +77,7 @@ def left_alone(request, tmp_path_factory):
     return request.param, contents(folder)
 
 
+@pytest.mark.heavy
 def test_killed_again_and_again(left_alone, tmp_path):
     "SIGKILL at random moments of both stages; what comes out in the end is the same, byte for byte."
     processes, expected = left_alone
@@ -101,7 +102,11 @@ def test_killed_again_and_again(left_alone, tmp_path):
         assert data == expected[f], f
 
 
-@pytest.mark.parametrize('number, status', [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=['SIGTERM', 'Ctrl-C'])
+@pytest.mark.parametrize(
+    'number, status',
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.heavy)],
+    ids=['SIGTERM', 'Ctrl-C'],
+)
 def test_stopped_in_good_order(tmp_path, number, status):
     path = config(tmp_path, save_every=1000)
     process = start(path)
@@ -118,6 +123,7 @@ def test_stopped_in_good_order(tmp_path, number, status):
     assert contents(tmp_path) == contents(other)
 
 
+@pytest.mark.heavy
 def test_damaged_and_foreign_checkpoints(tmp_path):
     path = config(tmp_path)
     assert finish(start(path, 1, '--skip-basemodel'))[0] == 0
@@ -146,6 +152,7 @@ def test_damaged_and_foreign_checkpoints(tmp_path):
     assert code == 2 and 'nor the folder of a checkpoint' in said
 
 
+@pytest.mark.heavy
 def test_a_disk_that_fills(tmp_path):
     "A limit on file sizes stands in for the disk: an optimiser's state does not fit, and the last checkpoint stays."
     path = config(tmp_path)

@@ -29,6 +29,7 @@ def train64(config, out):
         torch.save([tokenizer.state_dict(), model.state_dict()], f'{out}.{opened.accelerator.process_index}')
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize('accumulation', [1, 2])
 def test_two_processes_are_one(tmp_path, accumulation):
     "50 optimiser steps in float64: the same weights to 1e-8; and between the two processes to the last bit."
@@ -94,6 +95,7 @@ def test_interrupted_is_uninterrupted(tmp_path, training):
     assert len(losses) and losses.notna().all()
 
 
+@pytest.mark.heavy
 def test_compiled_models_train(tmp_path):
     "torch.compile changes the rounding alone."
     plain, fast = (

@@ -171,6 +171,7 @@ def run_cell(page, number):
     page.keyboard.press('Shift+Enter')
 
 
+@pytest.mark.heavy
 def test_in_jupyterlab(chromium, trained, tmp_path):
     "The explorer redraws; the monitor follows a run started from the command line, and stops it."
     experiment, run = trained[0] / 'experiments/small', tmp_path / 'experiments/small'

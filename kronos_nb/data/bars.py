@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LARGEST', 'ROUNDING', 'complete_bars', 'excess_over_range', 'BarTable', 'to_bars', 'frame_bars']
 
-# %% ../../nbs/05_data.bars.ipynb #1fc77726
+# %% ../../nbs/05_data.bars.ipynb #58ea1c8e
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,7 +145,7 @@ def _check_column(table, role, v, text, ffill, findings):
     else:
         table.report(findings, finite & (v < 0), role, 'is negative; correct it or remove the row')
 
-# %% ../../nbs/05_data.bars.ipynb #c202e1c5
+# %% ../../nbs/05_data.bars.ipynb #f9b262dd
 _MAY_BE_A_RATE = ('turnover', 'value', 'money')  # names of an amount that often mean something else
 
 
@@ -294,7 +294,7 @@ def _frame_of(table, local, values):
         columns[c] = own if own.flags.owndata and own.flags.writeable else own.copy()
     return pd.DataFrame(columns, copy=False)
 
-# %% ../../nbs/05_data.bars.ipynb #1d9a2a90
+# %% ../../nbs/05_data.bars.ipynb #0c35150b
 def frame_bars(
     frame: pd.DataFrame,  # one row per bar, columns as a file may have them
     name: str,  # what to call it in errors

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRICE_COLS', 'BAR_COLS', 'TIME_COLS', 'ALIASES', 'LAST_RESORT', 'Header', 'match_columns']
 
-# %% ../../nbs/02_data.columns.ipynb #a88321e9
+# %% ../../nbs/02_data.columns.ipynb #a42fd885
 import re
 from dataclasses import dataclass, field
 

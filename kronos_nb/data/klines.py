@@ -20,7 +20,7 @@ from .readings import as_text
 from .tables import Findings, Table, file_stem, find_files, log, read_table
 from ..config import ReadConfig, check_repair, check_section
 
-# %% ../../nbs/06_data.klines.ipynb #86c30995
+# %% ../../nbs/06_data.klines.ipynb #de5c295b
 _DAY = 86_400 * 10**9  # in nanoseconds
 _EVENING, _MORNING = 18 * _DAY // 24, 6 * _DAY // 24  # a night session lies between them
 
@@ -106,7 +106,7 @@ def _by_symbol(bars, findings):
         frame = bars.frame if whole else bars.frame.iloc[rows].reset_index(drop=True)
         yield symbol, Series(frame, bars.table, rows, moments)
 
-# %% ../../nbs/06_data.klines.ipynb #a5541f29
+# %% ../../nbs/06_data.klines.ipynb #df7c22c9
 _BAR_SIZES = ('interval', 'timeframe', 'period', 'freq', 'frequency', 'resolution', 'per', '周期')  # names of columns
 _WINDOW, _HABIT = 20, 12  # so many equal steps among so many are a habit
 

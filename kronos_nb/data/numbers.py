@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOTATIONS', 'PLAIN', 'Notation', 'Cells', 'take_apart', 'Numbers', 'read_numbers']
 
-# %% ../../nbs/04_data.numbers.ipynb #0ac7fdc8
+# %% ../../nbs/04_data.numbers.ipynb #a4ebbb4c
 import functools
 import re
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from .columns import PRICE_COLS
 from .readings import Evidence, Reading, as_text, choose
 
-# %% ../../nbs/04_data.numbers.ipynb #ae7b4e4b
+# %% ../../nbs/04_data.numbers.ipynb #f963eb64
 @dataclass(frozen=True)
 class Notation:
     "One way to write numbers."
@@ -57,7 +57,7 @@ NOTATIONS = [
 ]
 PLAIN = NOTATIONS[0]  # what most files hold
 
-# %% ../../nbs/04_data.numbers.ipynb #a5e3199e
+# %% ../../nbs/04_data.numbers.ipynb #e6f41b2d
 _POWERS = {
     'k': 1e3, 'thousand': 1e3, '千': 1e3,
     '万': 1e4, '萬': 1e4,
@@ -75,7 +75,7 @@ _AROUND = (
 )
 _EMPTY = pa.array(['', 'nan', 'na', 'n/a', 'null', 'none', '-', '--', '#n/a', '—', '–', '停牌'])
 
-# %% ../../nbs/04_data.numbers.ipynb #331b31e3
+# %% ../../nbs/04_data.numbers.ipynb #b1a19cce
 @dataclass
 class Cells:
     "The cells of one column, taken apart."
@@ -142,7 +142,7 @@ def take_apart(
     core = pc.if_else(pa.array(there & ~odd), core, None)
     return Cells(core, np.where(minus, -factor, factor), empty, infinite, bad | odd, notes)
 
-# %% ../../nbs/04_data.numbers.ipynb #877fa5ca
+# %% ../../nbs/04_data.numbers.ipynb #bbe98a29
 def _cast(core, notation):
     "Cells as (n,) float64 in a notation; NaN where they are no number in it."
     fits = pc.match_substring_regex(core, notation.pattern)
@@ -197,7 +197,7 @@ def _odd_ones(core, notation, values, smooth):
     decimals = _has(core, notation.decimal)
     return grouped & (decimals[other].all() and not decimals[grouped].any())
 
-# %% ../../nbs/04_data.numbers.ipynb #ab523d19
+# %% ../../nbs/04_data.numbers.ipynb #9e2e5819
 @dataclass
 class Numbers:
     "Columns that are read together, as numbers."
@@ -257,7 +257,7 @@ def _pick(core, shape, keys, smooth, sep, shown):
     none_bad = np.zeros(shape, bool)
     return Numbers(choice.best.values.reshape(shape), none_bad, best, [], choice.rivals, notes, seen)
 
-# %% ../../nbs/04_data.numbers.ipynb #b83852bf
+# %% ../../nbs/04_data.numbers.ipynb #113a84e1
 def _combine(columns):
     "`Cells` of several columns, one after the other."
     parts = [take_apart(c) for c in columns]

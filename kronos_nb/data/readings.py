@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MARGIN', 'Reading', 'Evidence', 'weigh', 'Choice', 'choose', 'undecided', 'one_chunk', 'as_text', 'as_arrow']
 
-# %% ../../nbs/02_data.readings.ipynb #a2a398da
+# %% ../../nbs/02_data.readings.ipynb #8ae1544e
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ..errors import UserError
 
-# %% ../../nbs/02_data.readings.ipynb #2d3880c3
+# %% ../../nbs/02_data.readings.ipynb #d4c26df2
 @dataclass
 class Reading:
     "One way to read a whole column."
@@ -37,7 +37,7 @@ class Evidence:
     weight: float  # how much it counts
     measure: Callable[[np.ndarray], float]  # values -> 0 (speaks against it) ... 1
 
-# %% ../../nbs/02_data.readings.ipynb #07d424b8
+# %% ../../nbs/02_data.readings.ipynb #6b44a094
 def weigh(
     reading: Reading,  # the values are whole: nothing is missing
     evidence: list[Evidence]  # what to look at
@@ -45,7 +45,7 @@ def weigh(
     "How much speaks for a reading."
     return reading.prior + sum(e.weight * e.measure(reading.values) for e in evidence)
 
-# %% ../../nbs/02_data.readings.ipynb #0e71295f
+# %% ../../nbs/02_data.readings.ipynb #0b9ac241
 MARGIN = 0.75  # how far ahead a reading must be; a single weak piece of evidence (0.5) is not enough
 
 
@@ -87,7 +87,7 @@ def choose(
     refuted = [readings[i] for i in order[1:] if i not in close]
     return Choice(readings[best], [readings[i] for i in close], refuted)
 
-# %% ../../nbs/02_data.readings.ipynb #0df9adbb
+# %% ../../nbs/02_data.readings.ipynb #b9cc6a6c
 def undecided(
     choice: Choice,  # not settled
     place: str,  # file, line and column of the example
@@ -101,7 +101,7 @@ def undecided(
     keys = ' or '.join(dict.fromkeys(r.settle for r in readings if r.settle))
     return UserError(f'{place}: {cell!r} can be read as {ways}, and nothing in the column settles it; say {keys}')
 
-# %% ../../nbs/02_data.readings.ipynb #809a3618
+# %% ../../nbs/02_data.readings.ipynb #94b9fac8
 _ONE_SIGN = [  # Unicode signs, and the one that is meant
     ('[\u2010-\u2015\u2212]', '-'),
     ('[\u2018\u2019\u02bc\u00b4`]', "'"),
@@ -133,7 +133,7 @@ def as_text(
         text = pc.replace_substring_regex(text, r'^="?(.*?)"?$|^"(.*)"$', r'\1\2')
     return text
 
-# %% ../../nbs/02_data.readings.ipynb #36f905de
+# %% ../../nbs/02_data.readings.ipynb #d2b2dc14
 def as_arrow(
     values  # Series, index, array or list
 ) -> pa.Array:

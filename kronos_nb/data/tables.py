@@ -33,7 +33,7 @@ from ..errors import UserError
 from .columns import BAR_COLS, Header, match_columns
 from .readings import as_arrow
 
-# %% ../../nbs/03_data.tables.ipynb #c049eedc
+# %% ../../nbs/03_data.tables.ipynb #51bcbef0
 log = logging.getLogger('kronos_nb')  # of the whole package; `run_log` routes it
 
 # %% ../../nbs/03_data.tables.ipynb #7bdaf3cf
@@ -331,7 +331,7 @@ def find_layout(
         return Layout(header, sep, i + 1, sum(map(len, lines[: i + 1])), skipped)
     raise max(errors, key=lambda e: e[0])[1]
 
-# %% ../../nbs/03_data.tables.ipynb #5b42b4be
+# %% ../../nbs/03_data.tables.ipynb #b9aac4f9
 _ISO = re.compile(r'\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?')
 _COUNT = re.compile(r'[1-9]\d{7,18}')
 

@@ -58,7 +58,7 @@ def _compose(y, m, d, H=0, M=0, S=0, f=0):
     t = month.astype('M8[D]').astype('M8[ns]') + seconds.astype('m8[s]').astype('m8[ns]') + np.asarray(f, 'm8[ns]')
     return np.where(ok, t, _NOT_A_TIME)
 
-# %% ../../nbs/04_data.timestamps.ipynb #7bc2e6cf
+# %% ../../nbs/04_data.timestamps.ipynb #20974583
 @functools.cache
 def latest_year() -> int:  # the next one
     "The last year a bar can be stamped with."
@@ -107,7 +107,7 @@ def _from_taiwan(v):
     y, rest = np.divmod(v, 10_000)
     return _compose(y + 1911, rest // 100, rest % 100)
 
-# %% ../../nbs/04_data.timestamps.ipynb #23add0de
+# %% ../../nbs/04_data.timestamps.ipynb #efb866e8
 _UNITS = dict(s=10**9, ms=10**6, us=10**3, ns=1)  # name: nanoseconds
 _UNIT_NAMES = dict(s='seconds', ms='milliseconds', us='microseconds', ns='nanoseconds')
 _LEAST = 10**8 * _SECOND  # counts must reach this: 1973
@@ -150,7 +150,7 @@ def from_excel(
     seconds = np.rint(np.asarray(v, np.float64) * 86_400).astype(np.int64)
     return np.datetime64('1899-12-30', 'ns') + seconds * np.timedelta64(_SECOND, 'ns')
 
-# %% ../../nbs/04_data.timestamps.ipynb #5c2115a3
+# %% ../../nbs/04_data.timestamps.ipynb #ce942ebd
 def _digit_readings(v):
     "Readings of integers, or of floats with fractions, (n,); incomplete ones have NaT."
     readings = []
@@ -173,7 +173,7 @@ def _digit_readings(v):
         readings.append(Reading('years of the Republic of China', _from_taiwan(v), 'timestamp_format: roc', 1.0))
     return readings
 
-# %% ../../nbs/04_data.timestamps.ipynb #0ce55375
+# %% ../../nbs/04_data.timestamps.ipynb #ca3ddab4
 _MONTHS = 'jan feb mar apr may jun jul aug sep oct nov dec'.split()
 _NAMED = (  # 26-Nov-2019, 26 November 19; Nov 26, 2019; 2019-Nov-26
     rf'(?i)^(?P<d>\d{{1,2}})(?:st|nd|rd|th)?[-\s/.]*(?P<m>{"|".join(_MONTHS)})[a-z]*[-\s/.,]*(?P<y>\d{{4}}|\d\d)\b(?P<rest>.*)$',
@@ -227,7 +227,7 @@ def _rewrite(text):
         text = pc.replace_substring_regex(text, pattern, replacement)
     return text
 
-# %% ../../nbs/04_data.timestamps.ipynb #11da0295
+# %% ../../nbs/04_data.timestamps.ipynb #5f102ea1
 def _hours(hour, ampm):
     "(n,) hours of the day, from hours and what follows them: am, pm or nothing."
     if not (ampm != '').any():
@@ -267,7 +267,7 @@ def _text_readings(text):
         *roc,
     ]
 
-# %% ../../nbs/04_data.timestamps.ipynb #30f24078
+# %% ../../nbs/04_data.timestamps.ipynb #65b081c9
 _ZONE = (  # at the end of a stamp, behind its clock: Z, UTC, Asia/Shanghai, +08:00, -0500, GMT+0800
     r'^(?P<stamp>.*(?::\d\d(?:[.,]\d+)?|[T\s]\d{4}(?:\d\d(?:\.\d+)?)?|[AaPp][Mm]))\s*'
     r'(?P<zone>Z|(?:GMT|UTC)?\s?[+-]\d\d?(?::?\d\d)?(?::\d\d)?|[A-Z]{3,5}|[A-Z][A-Za-z]+/[A-Za-z_/]+)'
@@ -319,7 +319,7 @@ def _to_utc(local, zone):
             return None
     return None if np.isnat(utc[~np.isnat(local)]).any() else utc
 
-# %% ../../nbs/04_data.timestamps.ipynb #a739b999
+# %% ../../nbs/04_data.timestamps.ipynb #e9fb3b53
 def _describe_zones(local, utc, zone):
     "What is said of the zones of a column: a note, and a problem if they are no daylight saving."
     names = [z for z in pc.unique(zone).to_pylist() if z]
@@ -373,9 +373,12 @@ def _clock_readings(text):
     ]
     for r in readings:
         r.values = np.where(v < 0, np.timedelta64('NaT'), r.values)
+    lengths = pc.unique(pc.utf8_length(text)).to_pylist()
+    if len(lengths) == 1 and pc.any(pc.starts_with(text, '0')).as_py():  # zeros in front were kept: 000100
+        return [r for r, n in zip(readings, (2, 4, 6, 9)) if n == lengths[0]] or readings
     return readings
 
-# %% ../../nbs/04_data.timestamps.ipynb #299de609
+# %% ../../nbs/04_data.timestamps.ipynb #5e795766
 def _steps(stamps, symbols):
     "Nanoseconds from each bar to the next one of its symbol."
     if symbols is None:
@@ -496,7 +499,7 @@ def _show(stamp):
     "A time stamp as a person reads it: without a clock at midnight."
     return str(pd.Timestamp(stamp)).removesuffix(' 00:00:00')
 
-# %% ../../nbs/04_data.timestamps.ipynb #d23b5b24
+# %% ../../nbs/04_data.timestamps.ipynb #cb74a4d6
 def _formatted(text, form):
     "`Stamps` of strings in the notation that the user named."
     empty = pc.equal(text, '')
@@ -525,7 +528,7 @@ def _formatted(text, form):
     stripped, zone = _split_zone(text)
     return Stamps(utc, utc, ['time stamps converted to UTC'])
 
-# %% ../../nbs/04_data.timestamps.ipynb #13eac599
+# %% ../../nbs/04_data.timestamps.ipynb #0ebb4483
 def _typed(column):
     "`Stamps` of an arrow column of times or dates."
     t = column.type
@@ -576,7 +579,7 @@ def _date_readings(column, dayfirst):
         readings = [readings[1] if dayfirst else readings[2]]
     return readings, zone
 
-# %% ../../nbs/04_data.timestamps.ipynb #cd81bfb0
+# %% ../../nbs/04_data.timestamps.ipynb #99ed4066
 def _whole_days(local, symbols):
     "Stamps of a daily table whose newest row alone has a clock, without it; and a note."
     few = local[: 10 * len(local) // 1000 + 10]
@@ -611,7 +614,7 @@ def _join_readings(dates, clocks):
         joined.append(Reading(name, values, d.settle, d.prior + c.prior, d.explicit, d.tag))
     return joined
 
-# %% ../../nbs/04_data.timestamps.ipynb #554f5bad
+# %% ../../nbs/04_data.timestamps.ipynb #842a61f9
 def _is_clock(column):
     "Do the cells of a column look like times of day, rather than whole stamps?"
     text = as_text(column)

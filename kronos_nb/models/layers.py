@@ -28,12 +28,13 @@ class RMSNorm(nn.Module):
         "x over its root mean square, times the learned weight, (..., dim)."
         return rms_norm(x, self.weight, self.eps)
 
-# %% ../../nbs/21_models.layers.ipynb #c70fbc8b
+# %% ../../nbs/21_models.layers.ipynb #83818f18
 class Dropout(nn.Dropout):
     "In training, set some numbers to 0 and scale the others up."
 
     def forward(self,
-                x: torch.Tensor):  # any shape
+                x: torch.Tensor  # any shape
+    ) -> torch.Tensor:  # like x
         "x, or what is left of it."
         return dropout(x, self.p) if self.training and self.p else x
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kronos_nb.data.klines import load_klines
 from kronos_nb.errors import UserError
 
-EXAMPLES = int(os.environ.get('KRONOS_CAMPAIGN', 500))
+EXAMPLES = int(os.environ.get('KRONOS_CAMPAIGN', 500)) // 2  # of each of the two tests
 PRICES = ['open', 'high', 'low', 'close']
 tally = Counter()
 
@@ -33,7 +33,7 @@ tables = st.fixed_dictionaries(
 quiet = settings(
     max_examples=EXAMPLES,
     deadline=10_000,
-    derandomize=EXAMPLES <= 500,
+    derandomize=EXAMPLES <= 250,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -123,7 +123,7 @@ def test_a_damaged_line_is_noticed_or_harmless(tmp_path, table, how, row):
     except UserError:
         tally['damage refused'] += 1
         return
-    (read,) = klines.frames.values()
+    read = max(klines.frames.values(), key=len)  # the damaged cell may be the symbol of a bar
     both = read.merge(frame, on='timestamps', suffixes=('', '_known'))
     assert len(read) - 1 <= len(frame) <= len(read) + 1
     assert len(both) >= len(frame) - 1, 'stamps of other rows changed'
