@@ -14,16 +14,21 @@ import shutil
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from ..config import Section, explain_validation
+from ..data.tables import log
 from ..errors import UserError
 
 # %% ../../nbs/22_models.hub.ipynb #6726865c
 class HubModel(PyTorchModelHubMixin):
     "`from_pretrained`, `save_pretrained` and `push_to_hub`, with a loaded model in eval mode."
+
+    architecture: type[Section]|None = None  # the rules of the constructor's arguments
 
     @classmethod
     def from_pretrained(cls,
@@ -34,16 +39,36 @@ class HubModel(PyTorchModelHubMixin):
         where = str(pretrained_model_name_or_path)
         if Path(where).is_dir():
             _check_folder(where, cls.__name__)
+            folder = Path(where)
         elif re.fullmatch(r'[A-Za-z0-9][\w.-]*/[\w.-]+', where):
-            _fetch_config(where, kwargs)
+            folder = _fetch_files(where, kwargs)
         else:
             raise UserError(f'{where}: no such folder, and no hub id either (those look like NeoQuasar/Kronos-small)')
+        shape = _read_shape(cls.__name__, folder / 'config.json', cls.architecture) if cls.architecture else None
         try:
+            if shape is not None:
+                _check_header(cls, shape, folder / 'model.safetensors')
             with redirect_stdout(io.StringIO()):
                 model = super().from_pretrained(where, **kwargs)  # the mixin prints
         except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError, OSError) as e:
             raise UserError(f'{where}: not the weights of a {cls.__name__}: {_first_lines(e)}') from e
         return model.eval()
+
+    @classmethod
+    def _load_as_safetensor(cls, model, model_file, map_location, strict):
+        "The model with the tensors of a file, all of them."
+        tensors = _without_prefix(load_file(model_file, device=map_location), model_file)
+        _compare_tensors(cls.__name__, model_file, model.state_dict(), tensors)
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise UserError(f'{model_file}: tensor {name} holds NaN or infinite numbers: these are damaged weights')
+        model.load_state_dict(tensors)
+        return model
+
+    @classmethod
+    def _load_as_pickle(cls, model, model_file, map_location, strict):
+        "Pickled weights are not opened: they can hold any program."
+        raise UserError(f'{model_file}: pickled weights are not opened; a {cls.__name__} is saved as model.safetensors')
 
 # %% ../../nbs/22_models.hub.ipynb #cc965c6b
 def _check_folder(folder: str, kind: str):
@@ -53,22 +78,77 @@ def _check_folder(folder: str, kind: str):
             raise UserError(f'{folder}: no {f} in this folder; a {kind} is config.json and model.safetensors')
 
 
-def _fetch_config(hub_id: str, kwargs: dict):
-    "Fetch the configuration into the cache: the mixin goes on without one that it could not fetch."
+def _fetch_files(hub_id: str, kwargs: dict) -> Path:
+    "Fetch configuration and weights into the cache; the folder they lie in there."
     known = ('revision', 'cache_dir', 'token', 'force_download', 'local_files_only')
+    options = {k: v for k, v in kwargs.items() if k in known}
     try:
-        hf_hub_download(hub_id, 'config.json', **{k: v for k, v in kwargs.items() if k in known})
+        config = hf_hub_download(hub_id, 'config.json', **options)
+        hf_hub_download(hub_id, 'model.safetensors', **options)
     except (OSError, ValueError) as e:
         raise UserError(
             f'{hub_id}: no such folder here, and it could not be fetched from the hub ({_first_lines(e, 1)}); '
             'check the name and the network, or download the model elsewhere and give its folder'
         ) from e
+    return Path(config).parent
 
 
 def _first_lines(e: Exception, n: int = 3) -> str:
     "The first lines of what an exception says, in one."
     lines = (line.strip() for line in str(e).strip().splitlines()[:n])
     return '; '.join(line for line in lines if line) or type(e).__name__
+
+# %% ../../nbs/22_models.hub.ipynb #fa687a82
+_WRAPPERS = ('module.', '_orig_mod.')  # what DistributedDataParallel and torch.compile put before every name
+
+
+def _without_prefix(tensors: dict, file) -> dict:
+    "Tensors by name, without what a wrapper put before all of the names."
+    for prefix in _WRAPPERS * 2:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            log.info(f'{file}: all names begin with {prefix}, which is left off')
+            tensors = {name.removeprefix(prefix): t for name, t in tensors.items()}
+    return tensors
+
+
+def _listed(names) -> str:
+    "The first names of several."
+    names = sorted(names)
+    return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+
+
+def _compare_tensors(kind: str, file, expected: dict, found: dict):
+    "Refuse tensors (of a file, or of its header) that are not those of the model: missing, unknown, of another shape."
+    wrong = []
+    if missing := expected.keys() - found.keys():
+        wrong.append(f'tensors are missing: {_listed(missing)}')
+    if unknown := found.keys() - expected.keys():
+        wrong.append(f'tensors are unknown: {_listed(unknown)}')
+    for name in sorted(expected.keys() & found.keys()):
+        a, b = expected[name], found[name]
+        if tuple(a.shape) != tuple(b.shape):
+            wrong.append(f'{name} is of shape {tuple(b.shape)}, not {tuple(a.shape)}')
+        elif a.dtype.is_floating_point and not b.dtype.is_floating_point:
+            wrong.append(f'{name} is of type {b.dtype}, not of floating point')
+    if wrong:
+        more = f' (and {len(wrong) - 3} more)' if len(wrong) > 3 else ''
+        raise UserError(f'{file}: not the weights of this {kind}: {"; ".join(wrong[:3])}{more}')
+
+
+def _check_header(cls: type, shape: dict, file: Path):
+    "Hold the header of a file of weights against the model that its config.json describes, before either takes memory."
+    with torch.device('meta'):
+        expected = cls(**shape).state_dict()
+    with safe_open(file, 'pt') as f:
+        found = {}
+        for name in f.keys():  # noqa: SIM118
+            part = f.get_slice(name)
+            dtype = _TYPES.get(part.get_dtype(), torch.uint8)
+            found[name] = torch.empty(part.get_shape(), dtype=dtype, device='meta')
+    _compare_tensors(cls.__name__, file, expected, _without_prefix(found, file))
+
+
+_TYPES = dict(F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16)  # of floating point
 
 # %% ../../nbs/22_models.hub.ipynb #eb5ddcbf
 @contextmanager

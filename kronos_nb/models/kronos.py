@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from torch import nn
 
 from ..errors import UserError
+from ..config import PredictorArchitecture
 from .hub import HubModel
 from .layers import Attention, Dropout, RMSNorm, TransformerBlock
 
@@ -160,6 +161,8 @@ def sample_tokens(
 # %% ../../nbs/25_models.kronos.ipynb #c368c305
 class Kronos(nn.Module, HubModel):
     "Predicts the next pair of tokens at every position."
+
+    architecture = PredictorArchitecture
 
     def __init__(self,
                  s1_bits: int,  # bits of the coarse token

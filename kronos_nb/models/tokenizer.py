@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
+from ..config import TokenizerArchitecture
 from .hub import HubModel
 from .layers import TransformerBlock
 from .quantizer import BSQuantizer, indices_to_bits
@@ -40,6 +41,8 @@ TOKENIZER_SIZES = {'2k': _published, 'base': _published}  # constructor argument
 # %% ../../nbs/24_models.tokenizer.ipynb #59834efb
 class KronosTokenizer(nn.Module, HubModel):
     "Turns windows of normalised bars into pairs of tokens and back."
+
+    architecture = TokenizerArchitecture
 
     def __init__(self,
                  d_in: int,  # columns of a bar
