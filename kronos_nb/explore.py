@@ -14,6 +14,7 @@ from fastcore.script import Param
 
 from .config import load_config
 from .errors import UserError, as_command
+from .reading import read_flags, reads_files
 
 # %% ../nbs/77_explore.ipynb #4d840829
 def _check_trained(experiment):
@@ -57,6 +58,7 @@ _OTHER = Param(
 )
 
 
+@reads_files
 def explore(
     experiment: str,  # folder of an experiment
     port: int = None,  # of this computer (default: one that is free)
@@ -65,7 +67,8 @@ def explore(
     other: _OTHER = None,  # another model to compare with
     all_bars: bool = False,  # forecast from every moment, not from the held-out bars alone
     out: str = None,  # folder that pictures and tables are written to (default: explorer in the experiment's folder)
-    device: str = None  # cpu, cuda, ... (default: the best there is)
+    device: str = None,  # cpu, cuda, ... (default: the best there is)
+    reading: dict = None  # keys of `ReadConfig`, each a flag of its own (default: those of the experiment)
 ):
     "Explore an experiment's forecasts in the browser."
     folder = _check_trained(experiment)
@@ -78,6 +81,7 @@ def explore(
         bars='all' if all_bars else 'held-out',
         out=out and os.path.abspath(out),
         device=device,
+        **read_flags(reading),
     )
     from kronos_nb.display.page import choose_port, page_notebook, serve_page, write_page
 

@@ -177,8 +177,10 @@ class ForecastExplorer(VBox):
                  out=None,  # folder that pictures and tables are written to; default: explorer in the experiment's
                  # interactive (plotly), picture (PNG); auto is interactive where anywidget is installed
                  chart: str = 'auto',
-                 device: str|None = None):  # cpu, cuda, ... (default: the best there is)
+                 device: str|None = None,  # cpu, cuda, ... (default: the best there is)
+                 **reading):  # how files are read, as for `load_klines`; default: as the experiment's
         self.experiment = Path(experiment)
+        self.reading = reading
         self.out = Path(out or Path(experiment) / 'explorer')
         self.device = device
         self.forecast, self.forecasts = None, {}  # the last forecast of A; those of A and B
@@ -338,7 +340,7 @@ def _origin_range(self: ForecastExplorer, n, all_bars):
 def _read_bars(self: ForecastExplorer, data, bars):
     "Read the bars of every symbol, and find out which of them can be forecast."
     all_bars, lookback = bars == 'all' or data is not None, self.cfg.data.lookback_window
-    self.frames = load_klines(data or self.cfg.data.data_path, **self.cfg.data.reading()).frames
+    self.frames = load_klines(data or self.cfg.data.data_path, **(self.cfg.data.reading() | self.reading)).frames
     ranges = {symbol: self._origin_range(len(frame), all_bars) for symbol, frame in self.frames.items()}
     self._origin_ranges = {symbol: found for symbol, found in ranges.items() if found}
     if self._origin_ranges:
