@@ -119,10 +119,22 @@ class ReadConfig(Section):
 class DataConfig(ReadConfig):
     "Which K-lines, cut into which windows."
 
-    data_path: PathList = Field(
-        description='CSV or Parquet file, folder, glob, or a list of these; one file per symbol or a `symbol` column'
+    data_path: PathList | None = Field(
+        None,
+        description='CSV or Parquet file, folder, glob, or a list of these; one file per symbol or a `symbol` column;'
+        ' required, but for synthetic bars',
     )
+    synthetic_bars: int | None = Field(
+        None, gt=0, description='train on so many bars of synthetic markets instead of files (new here)'
+    )
+    synthetic_seed: int = Field(0, ge=0, description='seed of the synthetic markets (new here)')
     lookback_window: int = Field(512, gt=1, description='history bars of a window; normalisation sees these alone')
+    shortest_lookback: int | None = Field(
+        None,
+        gt=1,
+        description='training windows have histories of any length from this to lookback_window, the same within a'
+        ' batch; default: all have lookback_window bars (new here)',
+    )
     predict_window: int = Field(48, gt=0, description='future bars of a window')
     max_context: int = Field(512, gt=1, description='longest context, in bars, the predictor sees when it forecasts')
     clip: float = Field(5.0, gt=0, description='z-scores are clipped to plus or minus this')
@@ -132,6 +144,20 @@ class DataConfig(ReadConfig):
     window_stride: int = Field(
         1, gt=0, description='bars between the starts of neighbouring windows, in training and validation (new here)'
     )
+
+    @model_validator(mode='after')
+    def _source(self):
+        "Bars come from files, or are made."
+        if self.data_path is None and self.synthetic_bars is None:
+            raise ValueError('data_path is missing, and required')
+        if self.data_path is not None and self.synthetic_bars is not None:
+            raise ValueError('data_path and synthetic_bars are both set: bars come from files, or are made')
+        if (self.shortest_lookback or 0) > self.lookback_window:
+            raise ValueError(
+                f'shortest_lookback is {self.shortest_lookback}, and lookback_window, the longest, is'
+                f' {self.lookback_window}'
+            )
+        return self
 
     @model_validator(mode='after')
     def _ratios(self):
@@ -270,6 +296,16 @@ class TrainingConfig(AdaptationConfig):
     )
     teacher_forcing: bool = Field(
         False, description='stage 2 shows the s2 head the true s1 instead of a sampled one (new here)'
+    )
+    tokenizer_loss: Literal['scores', 'moves'] = Field(
+        'scores',
+        description="what stage 1 makes small: the error of z-scores, as the reference does, or that of prices in units"
+        " of the window's mean move from bar to bar (new here)",
+    )
+    predictor_loss: Literal['window', 'horizon'] = Field(
+        'window',
+        description='what stage 2 learns to forecast: every bar of a window, as in the reference, or only those after'
+        ' the lookback, which its normalisation has not seen (new here)',
     )
 
 # %% ../nbs/01_config.ipynb #9b5a5ce5

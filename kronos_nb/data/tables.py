@@ -56,6 +56,8 @@ def find_files(
     data_path  # a file, folder or glob, or a list of these
 ) -> list[Path]:  # in order, at least one
     "The files `data_path` stands for."
+    if data_path is None:
+        raise UserError('data_path is not set: name a CSV or Parquet file, a folder or a glob')
     if isinstance(data_path, (list, tuple)):
         if not data_path:
             raise UserError('data_path is an empty list: name a CSV or Parquet file, a folder or a glob')

@@ -19,7 +19,6 @@ from ..config import PredictorArchitecture
 from .hub import HubModel
 from .layers import Attention, Dropout, RMSNorm, TransformerBlock
 
-
 # %% ../../nbs/25_models.kronos.ipynb #1b7e57f2
 def _size(n_layers, d_model, n_heads, ff_dim):
     "Constructor arguments of a published predictor."
@@ -219,9 +218,10 @@ def hidden(self: Kronos,
 @patch
 def s2_logits(self: Kronos,
               hidden: torch.Tensor,  # (B, T, d_model), from `hidden`
-              s1_next: torch.Tensor):  # (B, T) coarse ids of the *next* position
-    "(B, T, 2^s2_bits): the fine token, given the coarse one."
-    return self.head.proj_s2(self.dep_layer(hidden, self.embedding.emb_s1(s1_next)))
+              s1_next: torch.Tensor,  # (B, T) coarse ids of the *next* position
+              first: int = 0):  # the first position whose logits are wanted
+    "(B, T - first, 2^s2_bits): the fine token, given the coarse one."
+    return self.head.proj_s2(self.dep_layer(hidden, self.embedding.emb_s1(s1_next))[:, first:])
 
 # %% ../../nbs/25_models.kronos.ipynb #85b7bc8a
 @patch
@@ -230,13 +230,16 @@ def forward(self: Kronos,
             s2_ids: torch.Tensor,  # (B, T) fine ids
             stamp: torch.Tensor|None = None,  # (B, T, 5) time features
             use_teacher_forcing: bool = False,  # show the second head the true coarse token?
-            s1_targets: torch.Tensor|None = None):  # (B, T): the true ones
-    "(coarse logits, fine logits) of the next position, each (B, T, vocabulary)."
+            s1_targets: torch.Tensor|None = None,  # (B, T): the true ones
+            first: int = 0):  # the first position whose logits are wanted
+    "(coarse logits, fine logits) of the next position, each (B, T - first, vocabulary)."
     h = self.hidden(s1_ids, s2_ids, stamp)
-    s1_logits = self.head.proj_s1(h)
-    if not use_teacher_forcing:
-        s1_targets = sample_tokens(s1_logits.detach())
-    return s1_logits, self.s2_logits(h, s1_targets)
+    if use_teacher_forcing:
+        s1_logits = self.head.proj_s1(h[:, first:])
+    else:
+        all_logits = self.head.proj_s1(h)
+        s1_targets, s1_logits = sample_tokens(all_logits.detach()), all_logits[:, first:]
+    return s1_logits, self.s2_logits(h, s1_targets, first)
 
 # %% ../../nbs/25_models.kronos.ipynb #5dbb7366
 def check_pair(

@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from ..data.windows import Batch, gather, prefetch
+from ..data.windows import Batch, gather, gather_training, prefetch
 from ..errors import UserError, atomic_write
 from ..models.hub import save_model
 from .checkpoint import Checkpoints, digest, require_same, rng_state, set_rng_state
@@ -356,7 +356,7 @@ def gather_step(
     starts  # (accumulation, batch_size) first rows
 ) -> list[Batch]:  # the micro-batches
     "The windows of one step."
-    return [gather(self.run.store, s) for s in starts]
+    return [gather_training(self.run.store, s) for s in starts]
 
 
 @patch

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from ..config import FinetuneConfig, load_config, save_config
 from ..errors import UserError, atomic_write
 from ..data.klines import load_klines
+from ..data.synthetic import market_store
 from .launch import make_accelerator, run_log, share_arrays, tracker_names
 from ..data.windows import BarStore, require_windows
 
@@ -121,8 +122,12 @@ def load_store(
     "The bars of a configuration, in memory once per machine."
 
     def make():
-        "Read and check the files."
-        store = BarStore.from_klines(load_klines(cfg.data.data_path, **cfg.data.reading()), cfg.data)
+        "Read and check the files, or make the bars."
+        if cfg.data.synthetic_bars:
+            log.info(f'making {cfg.data.synthetic_bars:,} bars of synthetic markets, seed {cfg.data.synthetic_seed}')
+            store = market_store(cfg.data.synthetic_bars, cfg.data.synthetic_seed, cfg.data)
+        else:
+            store = BarStore.from_klines(load_klines(cfg.data.data_path, **cfg.data.reading()), cfg.data)
         return dict(bars=store.bars, stamps=store.stamps, timestamps=store.timestamps), store.spans
 
     arrays, spans = share_arrays(make, accelerator)

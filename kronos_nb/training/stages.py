@@ -14,7 +14,7 @@ from ..data.windows import Batch
 from ..errors import UserError
 from ..models.hub import start_model
 from ..models.kronos import KRONOS_SIZES, Kronos, check_pair
-from ..models.tokenizer import KronosTokenizer, TOKENIZER_SIZES, tokenizer_loss
+from ..models.tokenizer import KronosTokenizer, TOKENIZER_SIZES, price_moves, tokenizer_loss
 from .launch import seed_everything
 from .loop import StageResult, fit
 from .run import Run
@@ -43,14 +43,17 @@ def tokenizer_stage(
 ) -> Stage:
     "What the trainer needs to know to train a tokenizer."
 
+    moves = cfg.training.tokenizer_loss == 'moves'
+
     def loss(model, batch):
         "The training loss of a batch."
-        return tokenizer_loss(model(batch.x), batch.x)[0]
+        return tokenizer_loss(model(batch.x), batch.x, price_moves(batch.x) if moves else None)[0]
 
     def error(model, batch):
         "(B,) mean squared errors of the reconstruction from all bits."
         (_, full), *_ = model(batch.x)
-        return (full - batch.x).square().mean((1, 2))
+        error = full - batch.x
+        return (error / price_moves(batch.x) if moves else error).square().mean((1, 2))
 
     return Stage(
         name='tokenizer',
@@ -162,16 +165,21 @@ def predictor_stage(
     "What the trainer needs to know to train a predictor."
     cache, t = TokenCache(tokenizer), cfg.training
 
+    def predict(net, batch, tokens, teacher_forcing):
+        "Logits and targets of the positions that are to be learnt."
+        inputs, targets = shift(tokens, batch.stamp)
+        first = batch.lookback - 1 if t.predictor_loss == 'horizon' else 0
+        logits = net(*inputs, use_teacher_forcing=teacher_forcing, s1_targets=targets[0], first=first)
+        return logits, [x[:, first:] for x in targets]
+
     def loss(net, batch):
         "The training loss of a batch; `net` is the model, wrapped."
-        inputs, targets = shift(cache.encode(batch), batch.stamp)
-        logits = net(*inputs, use_teacher_forcing=t.teacher_forcing, s1_targets=targets[0])
+        logits, targets = predict(net, batch, cache.encode(batch), t.teacher_forcing)
         return model.head.compute_loss(*logits, *targets)[0]
 
     def error(net, batch):
         "(B,) mean cross-entropies of both heads, teacher-forced."
-        inputs, targets = shift(cache.encode_once(batch), batch.stamp)
-        logits = net(*inputs, use_teacher_forcing=True, s1_targets=targets[0])
+        logits, targets = predict(net, batch, cache.encode_once(batch), True)
         return sum(model.head.errors(x, y).mean(1) for x, y in zip(logits, targets)) / 2
 
     return Stage(
