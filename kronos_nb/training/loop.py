@@ -22,8 +22,17 @@ from tqdm.auto import tqdm
 
 from ..data.windows import Batch, gather, gather_training, prefetch
 from ..errors import UserError, atomic_write
-from ..models.hub import save_model
-from .checkpoint import Checkpoints, digest, require_same, rng_state, set_rng_state
+from ..models.hub import save_model, tidy_folder
+from kronos_nb.training.checkpoint import (
+    Checkpoints,
+    digest,
+    require_like,
+    require_optimizer,
+    require_same,
+    rng_state,
+    set_rng_state,
+    step_of,
+)
 from .launch import StopSignals, exit_by_signal, seed_everything
 from .run import Run
 from .step import Stage, epoch_plan, freeze, inject_lora, make_optimizer, merged, train_step, validate
@@ -181,24 +190,48 @@ def write_record(self: Trainer):
 # %% ../../nbs/44_training.loop.ipynb #080b31b7
 @patch
 def find_checkpoint(self: Trainer) -> tuple[Path, dict, dict] | None:  # (folder, weights, state)
-    "The checkpoint to go on from, if there is one; the main process looks."
+    "The checkpoint to go on from, if there is one; the main process looks, and has then put it back."
+    tidy_folder(self.stage.folder)
     if self.run.resume == 'never':
         return self.checkpoints.clear()
     named = Path(self.run.resume) if self.run.resume != 'auto' else None
     if named and named.resolve().parent == self.checkpoints.folder.resolve():
-        found = named, *self.checkpoints.load(named)
+        found = named, *self.checkpoints.load(named, self.try_checkpoint)
     else:
-        found = self.checkpoints.newest()
-    if not found:
-        return None
-    path, weights, state, identity = found
+        found = self.checkpoints.newest(self.try_checkpoint)
+    return found and found[:3]
+
+
+@patch
+def try_checkpoint(
+    self: Trainer,
+    path: Path,  # of the checkpoint
+    weights: dict,  # of the model
+    state: dict,  # as `save` wrote it
+    identity: dict  # of the run that wrote it
+):
+    "Put a checkpoint back here, and see that the other processes can: any error but a `UserError` is its fault."
     require_same(path, identity, self.identity)
-    if state['progress']['best_epoch'] and not (self.stage.folder / 'model.safetensors').exists():
+    require_like(weights, self.acc.unwrap_model(self.stage.model).state_dict(), 'the weights')
+    require_like(state['schedule'], self.schedule.state_dict(), 'the schedule')
+    require_optimizer(state['optimizer'], self.opt)
+    if len(state['ranks']) != self.acc.num_processes:
+        raise ValueError(f'it holds the random numbers of {len(state["ranks"])} processes')
+    for rank in state['ranks']:
+        set_rng_state(rank['rng'])
+        require_like(rank['losses'], [torch.zeros(())] * len(rank['losses']), 'the losses')
+    self.restore(weights, state)
+    at = self.progress
+    if not (at.epoch >= 1 and 0 <= at.done <= self.plan.steps and self.step == step_of(path)):
+        raise ValueError(f'its progress, epoch {at.epoch} step {at.done}, is not that of its name')
+    for table, columns in ((at.rows, METRICS), (at.speeds, SPEED)):
+        if not all(row.keys() <= set(columns) for row in table):
+            raise ValueError('its record has other columns')
+    if at.best_epoch and not (self.stage.folder / 'model.safetensors').exists():
         raise UserError(
             f'{path}: the best model of this run was in {self.stage.folder}, and is gone: put it back, or start anew'
             ' with --resume never'
         )
-    return path, weights, state
 
 
 @patch
@@ -223,7 +256,6 @@ def restore(
 def prepare(self: Trainer):
     "Make the model trainable, hand it to accelerate, and go on from a checkpoint if there is one."
     stage, acc = self.stage, self.acc
-    (found,) = broadcast_object_list([self.find_checkpoint() if acc.is_main_process else None])
     freeze(stage)
     inject_lora(stage)
     self.opt, self.schedule = make_optimizer(stage.model, self.run.cfg, stage.learning_rate, self.steps)
@@ -231,6 +263,7 @@ def prepare(self: Trainer):
         stage.model.compile()
     stage.model, self.opt = acc.prepare(stage.model, self.opt)
     seed_everything(self.settings.seed, acc.process_index)
+    (found,) = broadcast_object_list([self.find_checkpoint() if acc.is_main_process else None])
     if found:
         self.restore(*found[1:])
     self.announce()
