@@ -529,7 +529,8 @@ def plan_evaluation(
 # %% ../../nbs/53_evaluation.rolling.ipynb #d7f53d32
 _MADE_BY = 'kronos_evaluate'
 _PART = re.compile(r'(test|val)-\d+-\d{7,}\.parquet')
-_OURS = re.compile(rf'{_PART.pattern}|\.({_PART.pattern}|plan\.json)\.\d+\.tmp')  # parts, and half written files
+# parts, and half written files
+_OURS = re.compile(rf'{_PART.pattern}|\.({_PART.pattern}|plan\.json)\.\d+(-[0-9a-f]{{8}})?\.tmp')
 
 
 def _read_marker(folder):
