@@ -138,6 +138,7 @@ def test_damaged_and_foreign_checkpoints(tmp_path):
         and f'going on from {saved[0]}' in said
     ), said
     assert (saved[-1] / 'state.pt').stat().st_size > len(whole) - 1000, 'it was written anew'
+    assert (saved[-1].parent / f'{saved[-1].name}.damaged').is_dir()
     code, said = finish(
         start(path, 1, '--skip-basemodel', '--set', 'training.batch_size=8', '--set', 'training.adam_beta2=.9')
     )
@@ -150,6 +151,11 @@ def test_damaged_and_foreign_checkpoints(tmp_path):
     assert finish(start(path, 1, '--skip-basemodel', '--set', 'training.batch_size=8', '--resume', 'never'))[0] == 0
     code, said = finish(start(path, 1, '--resume', str(tmp_path)))
     assert code == 2 and 'nor the folder of a checkpoint' in said
+    for p in saved[0].parent.glob('step-????????'):
+        (p / 'checkpoint.json').write_text('{}')
+    for _ in range(2):  # not even the second time does it begin anew
+        code, said = finish(start(path, 1, '--skip-basemodel'))
+        assert code == 2 and 'no checkpoint is left' in said and 'Traceback' not in said, said
 
 
 @pytest.mark.heavy
