@@ -619,7 +619,7 @@ _BRANCHES = r'literal\[.*\]|function-.*|TokenizerArchitecture|PredictorArchitect
 def _is_other_branch(e):
     "Of a key that takes a name or numbers, is this the complaint about the one that was not meant?"
     if e['type'] == 'literal_error':
-        return isinstance(e['input'], dict)
+        return isinstance(e['input'], dict) and str(e['loc'][-1]).startswith('literal[')
     return e['type'] == 'model_type' and isinstance(e['input'], str)
 
 

@@ -100,13 +100,13 @@ def load_calibration(
 ) -> Calibration|None:  # None if there is none, or it was fitted for other weights
     "The calibration that was saved with a model."
     path = Path(folder) / 'calibration.json'
-    if not path.is_file():
+    if not path.is_file() or not path.with_name('model.safetensors').is_file():
         return None
     try:
         d = json.loads(path.read_text())
         found = Calibration(np.array(d['levels']), np.array(d['factors']), d['weights'], d['about'])
         if found.factors.ndim != 3 or len(found.factors) != len(found.levels):
             raise ValueError('its tables do not fit together')
-    except (ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         raise UserError(f'{path}: not a calibration: {e}; delete it, or run kronos_evaluate again') from e
     return found if found.weights == weights_digest(folder) else None

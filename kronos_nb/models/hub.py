@@ -45,14 +45,17 @@ class HubModel(PyTorchModelHubMixin):
             folder = _fetch_files(where, kwargs)
         else:
             raise UserError(f'{where}: no such folder, and no hub id either (those look like NeoQuasar/Kronos-small)')
-        shape = _read_shape(cls.__name__, folder / 'config.json', cls.architecture) if cls.architecture else None
         try:
-            if shape is not None:
+            if cls.architecture is not None:
+                own = {k: v for k, v in kwargs.items() if k in cls.architecture.model_fields}
+                shape = _read_shape(cls.__name__, folder / 'config.json', cls.architecture, own)
                 _check_header(cls, shape, folder / 'model.safetensors')
+                kwargs |= shape
             with redirect_stdout(io.StringIO()):
                 model = super().from_pretrained(where, **kwargs)  # the mixin prints
         except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError, OSError) as e:
-            raise UserError(f'{where}: not the weights of a {cls.__name__}: {_first_lines(e)}') from e
+            what = _known_kind(folder / 'model.safetensors') or _first_lines(e)
+            raise UserError(f'{where}: not the weights of a {cls.__name__}: {what}') from e
         return model.eval()
 
     @classmethod
@@ -131,6 +134,8 @@ def _compare_tensors(kind: str, file, expected: dict, found: dict):
             wrong.append(f'{name} is of shape {tuple(b.shape)}, not {tuple(a.shape)}')
         elif a.dtype.is_floating_point and not b.dtype.is_floating_point:
             wrong.append(f'{name} is of type {b.dtype}, not of floating point')
+        elif not a.dtype.is_floating_point and a.dtype != b.dtype:
+            wrong.append(f'{name} is of type {b.dtype}, not {a.dtype}')
     if wrong:
         more = f' (and {len(wrong) - 3} more)' if len(wrong) > 3 else ''
         raise UserError(f'{file}: not the weights of this {kind}: {"; ".join(wrong[:3])}{more}')
@@ -149,7 +154,28 @@ def _check_header(cls: type, shape: dict, file: Path):
     _compare_tensors(cls.__name__, file, expected, _without_prefix(found, file))
 
 
-_TYPES = dict(F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16)  # of floating point
+_TYPES = dict(
+    F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16, I64=torch.int64, I32=torch.int32
+)  # others are none a model has
+
+
+def _known_kind(file: Path) -> str | None:
+    "What a file that is no weights is instead, where its first bytes tell."
+    try:
+        with open(file, 'rb') as f:
+            begin = f.read(64).lstrip()
+    except OSError:
+        return None
+    if not begin:
+        return 'model.safetensors is empty'
+    kinds = {
+        b'version https://git-lfs': 'model.safetensors is a pointer of Git LFS: fetch the file with git lfs pull',
+        b'<': 'model.safetensors is a web page: download the file itself',
+        b'PK': 'model.safetensors is a pickle or an archive under another name',
+        b'\x80': 'model.safetensors is a pickle under another name, or damaged',
+        b'{': 'model.safetensors is JSON, such as the index of weights in several files',
+    }
+    return next((said for start, said in kinds.items() if begin.startswith(start)), None)
 
 # %% ../../nbs/22_models.hub.ipynb #eb5ddcbf
 @contextmanager
@@ -269,21 +295,33 @@ def start_model(
     return cls(**_read_shape(cls.__name__, Path(source or '') / 'config.json', section))
 
 
-def _read_shape(kind: str, path: Path, section: type[Section]) -> dict:
-    "The constructor arguments of a model in the config.json of another one."
+def _read_shape(kind: str, path: Path, section: type[Section], changes: dict|None = None) -> dict:
+    "The constructor arguments in a config.json, with some of them changed."
     if not path.is_file():
         raise UserError(
             f'{path}: no such file; a {kind} from random weights takes its shape from there, or from the'
             ' section architecture:'
         )
     try:
-        found = json.loads(path.read_text())
-    except ValueError as e:
-        raise UserError(f'{path}: not valid JSON: {e}') from e
+        found = json.loads(path.read_text(encoding='utf-8'), object_pairs_hook=_without_twins)
+    except (OSError, ValueError, RecursionError) as e:
+        raise UserError(f'{path}: not valid JSON: {_first_lines(e, 1)[:200]}') from e
     missing = [k for k in section.model_fields if not isinstance(found, dict) or k not in found]
     if missing:
         raise UserError(f'{path}: not the configuration of a {kind}: it lacks {", ".join(missing)}')
+    if unknown := sorted(found.keys() - section.model_fields.keys()):
+        log.info(f'{path}: a {kind} has no use for {", ".join(map(repr, unknown[:5]))}'[:400])
+    values = {k: found[k] for k in section.model_fields} | (changes or {})
     try:
-        return section(**{k: found[k] for k in section.model_fields}).model_dump()
+        return section.model_validate(values, strict=True).model_dump()
     except ValidationError as e:
         raise UserError(explain_validation(e, str(path))) from e
+
+# %% ../../nbs/22_models.hub.ipynb #994c1a0e
+def _without_twins(pairs: list) -> dict:
+    "The object of JSON that some pairs make, unless one of them would be lost."
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [k for k, _ in pairs]
+        raise ValueError(f'{next(k for k in keys if keys.count(k) > 1)!r} stands there twice')
+    return found
