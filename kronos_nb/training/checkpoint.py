@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'rng_state', 'set_rng_state', 'digest', 'DamagedCheckpoint', 'Checkpoints', 'step_of', 'require_like',
-           'require_optimizer', 'require_same']
+           'require_optimizer', 'require_schedule', 'require_same']
 
 # %% ../../nbs/41_training.checkpoint.ipynb #e61943ca
 import hashlib
@@ -217,7 +217,7 @@ def load(self: Checkpoints,
         what = getattr(e, 'strerror', None) or ' '.join(f'{type(e).__name__}: {e}'.split())[:300]
         raise DamagedCheckpoint(f'{path}: this checkpoint is damaged: {what}') from e
 
-# %% ../../nbs/41_training.checkpoint.ipynb #a1970e2d
+# %% ../../nbs/41_training.checkpoint.ipynb #ea4bba05
 @patch
 def newest(self: Checkpoints,
            use: Callable|None = None  # as for `load`
@@ -246,7 +246,7 @@ def _put_aside(path: Path) -> str:
         return f'it is set aside as {aside.name}'
     return 'it cannot be renamed, and stays'
 
-# %% ../../nbs/41_training.checkpoint.ipynb #7490f139
+# %% ../../nbs/41_training.checkpoint.ipynb #44bcd339
 def require_like(
     found,  # from a checkpoint
     expected,  # what it is going to replace
@@ -278,12 +278,29 @@ def require_optimizer(
     optimizer: torch.optim.Optimizer  # that is to take it
 ):
     "Raise a `ValueError` unless an optimiser can go on from a state."
-    require_like(found['param_groups'], optimizer.state_dict()['param_groups'], "the optimiser's settings")
+    groups, own = found['param_groups'], optimizer.state_dict()['param_groups']
+    if len(groups) != len(own):
+        raise ValueError(f'the optimiser has {len(own)} groups of parameters, not {len(groups)}')
+    for group, mine in zip(groups, own):
+        for k in {'params', 'lr'} | (group.keys() & mine.keys()):  # other versions of torch have other keys
+            require_like(group[k], mine[k], f"the optimiser's {k}")
+            if k not in ('lr', 'initial_lr') and group[k] != mine[k]:
+                raise ValueError(f"the optimiser's {k} is {group[k]!r}, not {mine[k]!r}")
     parameters = [p for group in optimizer.param_groups for p in group['params']]
     for i, moments in found['state'].items():
         for name, t in moments.items():
             like = torch.zeros((), dtype=t.dtype) if name == 'step' else torch.zeros_like(parameters[i], device='cpu')
             require_like(t, like, f"the optimiser's {name} of parameter {i}")
+
+
+def require_schedule(
+    found: dict,  # a schedule's state, from a checkpoint
+    schedule: torch.optim.lr_scheduler.LRScheduler  # that is to take it
+):
+    "Raise a `ValueError` unless a schedule can go on from a state."
+    own = schedule.state_dict()
+    for k in {'last_epoch', '_last_lr'} | (found.keys() & own.keys()):  # other versions of torch have other keys
+        require_like(found[k], own[k], f"the schedule's {k}")
 
 # %% ../../nbs/41_training.checkpoint.ipynb #d5eb0bd4
 def require_same(

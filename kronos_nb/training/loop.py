@@ -29,6 +29,7 @@ from kronos_nb.training.checkpoint import (
     require_like,
     require_optimizer,
     require_same,
+    require_schedule,
     rng_state,
     set_rng_state,
     step_of,
@@ -213,7 +214,7 @@ def try_checkpoint(
     "Put a checkpoint back here, and see that the other processes can: any error but a `UserError` is its fault."
     require_same(path, identity, self.identity)
     require_like(weights, self.acc.unwrap_model(self.stage.model).state_dict(), 'the weights')
-    require_like(state['schedule'], self.schedule.state_dict(), 'the schedule')
+    require_schedule(state['schedule'], self.schedule)
     require_optimizer(state['optimizer'], self.opt)
     if len(state['ranks']) != self.acc.num_processes:
         raise ValueError(f'it holds the random numbers of {len(state["ranks"])} processes')

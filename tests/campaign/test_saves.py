@@ -25,6 +25,7 @@ from kronos_nb.training.checkpoint import (
     digest,
     require_like,
     require_optimizer,
+    require_schedule,
     rng_state,
     set_rng_state,
 )
@@ -182,7 +183,7 @@ class Holder:
 
     def use(self, path, weights, state, identity):
         require_like(weights, self.net.state_dict(), 'the weights')
-        require_like(state['schedule'], self.schedule.state_dict(), 'the schedule')
+        require_schedule(state['schedule'], self.schedule)
         require_optimizer(state['optimizer'], self.opt)
         set_rng_state(state['rng'])
         self.net.load_state_dict(weights)
