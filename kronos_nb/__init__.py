@@ -106,3 +106,14 @@ def _choose_wait_policy():
 
 
 _choose_wait_policy()
+
+
+def _follow_launcher():
+    """Let a rank of torchrun end when torchrun does, killed or not: must be asked for before seconds go by in imports."""
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        from .processes import die_with_launcher
+
+        die_with_launcher()
+
+
+_follow_launcher()

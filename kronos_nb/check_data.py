@@ -72,7 +72,7 @@ def _refusal(report):
     return None if report.ok else report.verdict
 
 
-main = as_command(check_data, _refusal)  # the command kronos_check_data
+main = as_command(check_data, _refusal, memory='the number of files at a time')  # the command kronos_check_data
 
 # %% ../nbs/70_check_data.ipynb #308c0971
 if __name__ == '__main__' and '__file__' in globals():

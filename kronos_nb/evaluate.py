@@ -59,6 +59,6 @@ def evaluate(
             return score_and_report(plan) if run.accelerator.is_main_process else None
 
 # %% ../nbs/76_evaluate.ipynb #a827c64c
-main = as_command(evaluate)  # the command kronos_evaluate
+main = as_command(evaluate, memory='--paths, or --origins')  # the command kronos_evaluate
 if __name__ == '__main__' and '__file__' in globals():
     main()  # python -m, torchrun -m; not in a notebook

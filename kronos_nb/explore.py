@@ -91,6 +91,6 @@ def explore(
         serve_page(notebook, port, not no_browser)
 
 # %% ../nbs/77_explore.ipynb #47ccb039
-main = as_command(explore)  # the command kronos_explore
+main = as_command(explore, until_stopped=True)  # the command kronos_explore
 if __name__ == '__main__' and '__file__' in globals():
     main()

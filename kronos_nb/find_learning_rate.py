@@ -45,6 +45,6 @@ def find_learning_rate(
     return found
 
 # %% ../nbs/74_find_learning_rate.ipynb #e2fd150b
-main = as_command(find_learning_rate)  # the command kronos_find_learning_rate
+main = as_command(find_learning_rate, memory='training.batch_size')  # the command kronos_find_learning_rate
 if __name__ == '__main__' and '__file__' in globals():
     main()  # python -m, torchrun -m; not in a notebook

@@ -33,6 +33,6 @@ def finetune_base_model(
         return train_predictor(run, model, load_finetuned_tokenizer(run.cfg.model_paths.finetuned_tokenizer))
 
 # %% ../nbs/72_finetune_base_model.ipynb #6e741d38
-main = as_command(finetune_base_model)  # the command kronos_finetune_base_model
+main = as_command(finetune_base_model, memory='training.batch_size')  # the command kronos_finetune_base_model
 if __name__ == '__main__' and '__file__' in globals():
     main()  # python -m, torchrun -m; not in a notebook

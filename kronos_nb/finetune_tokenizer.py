@@ -32,6 +32,6 @@ def finetune_tokenizer(
         return train_tokenizer(run, build_tokenizer(run.cfg))
 
 # %% ../nbs/71_finetune_tokenizer.ipynb #57002240
-main = as_command(finetune_tokenizer)  # the command kronos_finetune_tokenizer
+main = as_command(finetune_tokenizer, memory='training.batch_size')  # the command kronos_finetune_tokenizer
 if __name__ == '__main__' and '__file__' in globals():
     main()  # python -m, torchrun -m; not in a notebook

@@ -121,7 +121,7 @@ def __getattr__(name: str):
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 # %% ../nbs/75_forecast_files.ipynb #2291e02b
-main = as_command(forecast_files)  # the command kronos_forecast
+main = as_command(forecast_files, memory='--paths, or the number of symbols in --data')  # the command kronos_forecast
 
 if __name__ == '__main__' and '__file__' in globals():
     main()

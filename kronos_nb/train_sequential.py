@@ -47,6 +47,6 @@ def train_sequential(
         return conclude(run, tokenizer, predictor)
 
 # %% ../nbs/73_train_sequential.ipynb #63d07552
-main = as_command(train_sequential)  # the command kronos_train_sequential
+main = as_command(train_sequential, memory='training.batch_size')  # the command kronos_train_sequential
 if __name__ == '__main__' and '__file__' in globals():
     main()  # python -m, torchrun -m; not in a notebook

@@ -26,7 +26,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from ..config import FinetuneConfig
-from ..errors import UserError, atomic_write
+from ..errors import UserError, atomic_write, stop_if_received
 from ..data.klines import load_klines
 from ..data.columns import BAR_COLS
 from ..data.windows import BarStore
@@ -640,6 +640,7 @@ def forecast_parts(
     parts = [part for f in plan.forecasters for split in ('test', 'val') for part in parts_of(plan, f, split)]
     mine = parts[accelerator.process_index :: accelerator.num_processes]
     for part in tqdm(mine, 'forecasts', disable=None if accelerator.is_main_process else True):
+        stop_if_received()
         if _is_there(part, plan):
             continue
         forecast = part.forecaster.forecast

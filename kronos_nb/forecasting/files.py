@@ -15,7 +15,7 @@ import torch
 from ..config import load_config
 from ..data.sessions import future_timestamps
 from ..data.timestamps import read_timestamps
-from ..errors import UserError, atomic_write, safe_names
+from ..errors import UserError, atomic_write, safe_names, stop_if_received
 from .calibration import Calibration, load_calibration
 from .forecast import Forecast, KronosPredictor
 from ..models.kronos import Kronos
@@ -143,6 +143,7 @@ def draw_fans(
     plot, names = Path(plot), safe_names(forecasts)
     written = []
     for symbol, forecast in forecasts.items():
+        stop_if_received()
         path = plot if len(forecasts) == 1 else plot.with_name(f'{plot.stem}_{names[symbol]}{plot.suffix}')
         draw = forecast.interactive if path.suffix.lower() in ('.html', '.htm') else forecast.plot
         draw(truths[symbol], path=path)

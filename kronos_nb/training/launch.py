@@ -4,21 +4,19 @@
 
 # %% auto #0
 __all__ = ['log', 'choose_backend', 'choose_precision', 'tracker_names', 'make_accelerator', 'run_log', 'seed_everything',
-           'StopSignals', 'exit_by_signal', 'share_arrays', 'launch', 'describe_process']
+           'StopSignals', 'share_arrays', 'launch', 'describe_process']
 
 # %% ../../nbs/40_training.launch.ipynb #63df8477
-import ctypes
 import logging
 import logging.handlers
+import multiprocessing
 import os
 import signal
-import sys
-import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import numpy as np
 import torch
@@ -29,7 +27,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tqdm.auto import tqdm
 
 from ..config import FinetuneConfig, load_config
-from ..errors import UserError
+from ..errors import UserError, exit_by_signal, handle_signals, received_signal, remove_litter, temporary_name
+from ..processes import die_with_launcher
 
 log = logging.getLogger('kronos_nb')  # the package's
 
@@ -98,13 +97,6 @@ def _require_device(number: int):
         last = torch.cuda.device_count() - 1
         raise UserError(f'device.device_id is {number}, and this machine has CUDA devices 0 to {last}')
 
-# %% ../../nbs/40_training.launch.ipynb #7f4a19c0
-def _die_with_torchrun():
-    "Ask Linux to kill this worker when the torchrun that started it ends."
-    if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
 # %% ../../nbs/40_training.launch.ipynb #4f531dca
 def make_accelerator(
     cfg: FinetuneConfig  # devices, backend, trackers
@@ -124,7 +116,6 @@ def make_accelerator(
             'distributed.use_ddp is true, but this is a single process: start with torchrun --standalone'
             ' --nproc_per_node=N -m kronos_nb.train_sequential'
         )
-    _die_with_torchrun()
     AcceleratorState._reset_state(world == 1)  # a notebook may choose another device than in the run before
     several = [InitProcessGroupKwargs(backend=choose_backend(cfg, cuda))] if world > 1 else []
     acc = Accelerator(
@@ -204,12 +195,12 @@ def seed_everything(
 
 # %% ../../nbs/40_training.launch.ipynb #47a2c1a1
 class StopSignals:
-    "Notes SIGINT and SIGTERM while a block runs."
+    "Notes SIGINT and SIGTERM while a block runs; one that the block did not heed ends the program after it."
 
     def __enter__(self):
-        self.seen, self.handlers = 0, {}
-        if threading.current_thread() is threading.main_thread():
-            self.handlers = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        self.seen = received_signal()  # one whose exception nobody saw
+        self.handlers = handle_signals(self._note)
+        self.handlers.__enter__()
         return self
 
     def _note(self, number: int, frame):
@@ -218,9 +209,10 @@ class StopSignals:
             raise KeyboardInterrupt
         self.seen = number
 
-    def __exit__(self, *exc):
-        for s, h in self.handlers.items():
-            signal.signal(s, h)
+    def __exit__(self, kind, error, traceback):
+        self.handlers.__exit__(None, None, None)
+        if self.seen and error is None:
+            exit_by_signal(self.seen)
 
     def agreed(self,
                acc: Accelerator  # asks all processes: every one must call this
@@ -232,15 +224,6 @@ class StopSignals:
         torch.distributed.all_reduce(seen, torch.distributed.ReduceOp.MAX)
         return int(seen)
 
-# %% ../../nbs/40_training.launch.ipynb #a245acda
-def exit_by_signal(
-    number: int  # SIGINT or SIGTERM
-):
-    "End as a process does that the signal has ended."
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)
-
 # %% ../../nbs/40_training.launch.ipynb #81887ff7
 def share_arrays(
     make: Callable,  # () -> (dict of arrays, anything that can be pickled); called in one process of each machine
@@ -249,7 +232,9 @@ def share_arrays(
     "Make large arrays once per machine."
     if acc.num_processes == 1:
         return make()
-    with TemporaryDirectory() as folder:  # of this process; only that of the first on each machine is used
+    remove_litter(gettempdir())
+    name = temporary_name('kronos_arrays')
+    with TemporaryDirectory(prefix='.', suffix=name) as folder:  # of all of them the first of each machine is used
         message = None
         if acc.is_local_main_process:
             arrays, rest = make()
@@ -299,7 +284,8 @@ def launch(
 
 
 def _call(function, args, kwargs):
-    "What each process runs: the launcher passes no keywords."
+    "What each process runs: the launcher passes no keywords. It ends with whoever started it."
+    die_with_launcher(multiprocessing.parent_process().pid)
     return function(*args, **kwargs)
 
 

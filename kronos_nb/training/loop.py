@@ -21,20 +21,11 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from ..data.windows import Batch, gather, gather_training, prefetch
-from ..errors import UserError, atomic_write
+from ..errors import UserError, atomic_write, exit_by_signal
 from ..models.hub import save_model, tidy_folder
-from kronos_nb.training.checkpoint import (
-    Checkpoints,
-    digest,
-    require_like,
-    require_optimizer,
-    require_same,
-    require_schedule,
-    rng_state,
-    set_rng_state,
-    step_of,
-)
-from .launch import StopSignals, exit_by_signal, seed_everything
+from .checkpoint import Checkpoints, digest, require_like, require_optimizer, require_same
+from .checkpoint import require_schedule, rng_state, set_rng_state, step_of
+from .launch import StopSignals, seed_everything
 from .run import Run
 from .step import Stage, epoch_plan, freeze, inject_lora, make_optimizer, merged, train_step, validate
 
@@ -455,8 +446,7 @@ def fit(
             trainer.train_epoch()
             trainer.end_epoch()
             trainer.save()
-            if not trainer.over():
-                trainer.stop_if_signalled(save=False)
+            trainer.stop_if_signalled(save=False)
     return trainer.result(time.perf_counter() - begun)
 
 
