@@ -1,0 +1,93 @@
+"""Commands in processes that can be killed, without the seconds that every process of its own spends in imports.
+
+`multiprocessing`'s fork server imports the package once, on one thread; each command runs in a fork of it."""
+
+import json
+import multiprocessing
+import os
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+
+PRELOADED = [
+    'running',
+    'kronos_nb.training.run',
+    'kronos_nb.training.sequential',
+    'kronos_nb.evaluation.judge',
+    'kronos_nb.evaluation.report',
+    'kronos_nb.forecasting.files',
+    'kronos_nb.display.plot',
+]
+ONE_THREAD = dict(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', OPENBLAS_NUM_THREADS='1')
+FILES = ('tokenizer/best_model/model.safetensors', 'basemodel/best_model/model.safetensors', 'logs/metrics.csv')
+
+
+def fork_server():
+    "The context whose processes are forks of one that has everything imported."
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(PRELOADED)
+    before = {k: os.environ.get(k) for k in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        process = context.Process(target=int)  # the first starts the server
+        process.start()
+        process.join()
+    finally:
+        for k, v in before.items():
+            os.environ.pop(k) if v is None else os.environ.update({k: v})
+    return context
+
+
+def run_command(command, argv, log, prepare=None, *args):
+    "In the child: what a shell does with `kronos_... argv`, after `prepare(*args)`, a name in a module of tests."
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    sys.stdout, sys.stderr = (os.fdopen(n, 'w', buffering=1) for n in (1, 2))
+    if prepare:
+        module, name = prepare.split(':')
+        getattr(import_module(module), name)(*args)
+    try:
+        import_module(f'kronos_nb.{command}').main(argv)
+    except Exception:
+        traceback.print_exc()
+        raise
+
+
+class Command:
+    "A command at work."
+
+    def __init__(self, context, command, argv, log, *prepare):
+        self.log = Path(log)
+        self.process = context.Process(target=run_command, args=(command, list(map(str, argv)), str(log), *prepare))
+        self.process.start()
+
+    def send(self, number):
+        if self.process.is_alive():
+            os.kill(self.process.pid, number)
+
+    def wait(self, patience=None):
+        "The exit status, negative for a signal; None if it is still at work."
+        self.process.join(patience)
+        return self.process.exitcode
+
+    def said(self):
+        return self.log.read_text(errors='replace') if self.log.exists() else ''
+
+
+def contents(folder):
+    "The files of an experiment that must be the same whatever happened on the way; None for one that is not there."
+    folder = Path(folder) / 'experiments/small'
+    return {f: (folder / f).read_bytes() if (folder / f).exists() else None for f in FILES}
+
+
+def litter(folder):
+    "Hidden files in a folder and below it, the lock aside."
+    return [str(p) for p in Path(folder).rglob('.*') if p.name != '.lock']
+
+
+def status(folder):
+    "What run.json says."
+    return json.loads((Path(folder) / 'experiments/small/logs/run.json').read_text())
