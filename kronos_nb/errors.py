@@ -174,20 +174,26 @@ def _answered(name: str, until_stopped: bool):
     try:
         with stop_by_signals() as received:
             yield
-    except UserError as e:
+    except BaseException as e:
+        if number := _signal_behind(e, received):
+            _end_stopped(name, number)
+        if not isinstance(e, UserError):
+            raise
         if not _first_process():
             time.sleep(3)  # the first process made the same mistake, says so, and ends this one
         print(f'{name}: {e}', file=sys.stderr)
         sys.exit(2)
-    except BaseException as e:
-        number = received[-1] if received else signal.SIGINT if isinstance(e, KeyboardInterrupt) else 0
-        if not number and isinstance(e, SystemExit) and e.code == 128 + signal.SIGTERM:
-            number = signal.SIGTERM
-        if not number:
-            raise
-        _end_stopped(name, number)
     if received and not until_stopped:  # the exception was swallowed on its way
         _end_stopped(name, received[-1])
+
+
+def _signal_behind(e: BaseException, received: list[int]) -> int:
+    "The signal that an exception comes from, or 0; libraries turn one that they do not expect into others."
+    if received:
+        return received[-1]
+    if isinstance(e, KeyboardInterrupt):
+        return signal.SIGINT
+    return signal.SIGTERM if isinstance(e, SystemExit) and e.code == 128 + signal.SIGTERM else 0
 
 
 def _end_stopped(name: str, number: int):

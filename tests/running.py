@@ -23,17 +23,19 @@ ONE_THREAD = dict(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', OPENBLAS_NUM_THREADS
 FILES = ('tokenizer/best_model/model.safetensors', 'basemodel/best_model/model.safetensors', 'logs/metrics.csv')
 
 
-def fork_server():
-    "The context whose processes are forks of one that has everything imported."
+def fork_server(warmed=False):
+    "The context whose processes are forks of one that has everything imported, and has trained if it is warmed."
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOADED)
-    before = {k: os.environ.get(k) for k in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
-    sys.path.insert(0, str(Path(__file__).parent))
+    context.set_forkserver_preload(PRELOADED + ['warmed'] * warmed)
+    here = str(Path(__file__).parent)
+    ours = ONE_THREAD | dict(PYTHONPATH=os.pathsep.join([here, f'{here}/campaign', str(Path(here).parent)]))
+    before = {k: os.environ.get(k) for k in ours}
+    os.environ.update(ours)
     try:
-        process = context.Process(target=int)  # the first starts the server
+        process = context.Process(target=check_preloaded, args=(warmed,))  # the first starts the server
         process.start()
         process.join()
+        assert process.exitcode == 0, 'the server has not imported what it should'
     finally:
         for k, v in before.items():
             os.environ.pop(k) if v is None else os.environ.update({k: v})
@@ -91,3 +93,8 @@ def litter(folder):
 def status(folder):
     "What run.json says."
     return json.loads((Path(folder) / 'experiments/small/logs/run.json').read_text())
+
+
+def check_preloaded(warmed):
+    "In the child: an error in an import of the server is passed over, and would only be slow."
+    assert not warmed or 'warmed' in sys.modules

@@ -558,6 +558,7 @@ def _delete_parts(folder):
 # %% ../../nbs/53_evaluation.rolling.ipynb #97b23f2a
 def _set_aside(path, folder, why):
     "Rename a damaged file or folder, and say so."
+    stop_if_received()  # whoever is interrupted while reading may take a file for damaged
     names = (f'{path.name}.damaged', *(f'{path.name}.damaged-{i}' for i in range(2, 1000)))
     aside = next(folder / name for name in names if not (folder / name).exists())
     os.replace(path, aside)

@@ -25,7 +25,7 @@ from fastcore.basics import patch
 from safetensors.torch import load as load_tensors, save as save_tensors
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, is_out_of_memory, stop_if_received
 from ..models.hub import folder_aside, hidden_name, move_into_place, sync_files, tidy_folder
 
 log = logging.getLogger('kronos_nb')  # the package's
@@ -212,8 +212,9 @@ def load(self: Checkpoints,
     except UserError:
         raise
     except Exception as e:  # unpickling, safetensors, optimisers and generators raise what they like
-        if isinstance(e, MemoryError) or 'out of memory' in str(e).lower() or 'allocate memory' in str(e):
+        if is_out_of_memory(e):
             raise UserError(f'{path}: there is not enough memory to read this checkpoint') from e
+        stop_if_received()  # whoever is interrupted while reading may take a file for damaged
         what = getattr(e, 'strerror', None) or ' '.join(f'{type(e).__name__}: {e}'.split())[:300]
         raise DamagedCheckpoint(f'{path}: this checkpoint is damaged: {what}') from e
 

@@ -439,14 +439,15 @@ def fit(
     run.begin()
     begun = time.perf_counter()
     trainer = Trainer(stage, run)
-    trainer.prepare()
-    with trainer.open_bar(), trainer.signals:
-        trainer.show_progress(now=True)
-        while not trainer.over():
-            trainer.train_epoch()
-            trainer.end_epoch()
-            trainer.save()
-            trainer.stop_if_signalled(save=False)
+    with trainer.signals:
+        trainer.prepare()
+        with trainer.open_bar():
+            trainer.show_progress(now=True)
+            while not trainer.over():
+                trainer.train_epoch()
+                trainer.end_epoch()
+                trainer.save()
+                trainer.stop_if_signalled(save=False)
     return trainer.result(time.perf_counter() - begun)
 
 
