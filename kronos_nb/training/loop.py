@@ -44,14 +44,31 @@ def write_metrics(
 ):
     "Replace a stage's rows in the table."
     path = Path(path)
-    try:
-        others = pd.read_csv(path, float_precision='round_trip')
-    except (FileNotFoundError, pd.errors.EmptyDataError):
-        others = pd.DataFrame(columns=columns)
+    others = _read_record(path, columns)
     tables = [others[others['stage'] != stage], pd.DataFrame(rows, columns=columns)]
     tables = [t for t in tables if len(t)]
     with atomic_write(path) as aside:
         (pd.concat(tables) if tables else others).to_csv(aside, index=False)
+
+
+def _read_record(path: Path, columns: list[str]) -> pd.DataFrame:
+    "The rows that are there; a file that holds something else is set aside, and the log says so."
+    try:
+        found = pd.read_csv(path, float_precision='round_trip')
+        if list(found.columns) != columns:
+            raise ValueError(f'its columns are {", ".join(map(str, found.columns))[:100]}')
+        found[columns[1:]].astype(float)
+        return found
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        pass
+    except (OSError, ValueError, TypeError, OverflowError) as e:  # pandas' own and those of decoding are `ValueError`s
+        names = (f'{path.name}.damaged', *(f'{path.name}.damaged-{i}' for i in range(2, 1000)))
+        aside = next(p for name in names if not (p := path.with_name(name)).exists())
+        with suppress(OSError):
+            path.rename(aside)
+        why = ' '.join(str(e).split())[:200]
+        log.warning(f'{path}: not the record of a training ({why}): it is set aside as {aside.name}, and begun anew')
+    return pd.DataFrame(columns=columns)
 
 # %% ../../nbs/44_training.loop.ipynb #f4784330
 def out_of_patience(
@@ -293,7 +310,7 @@ def show_progress(
     begun = time.monotonic()
     if not run.lock or (not now and begun < run.next_status_at):
         return
-    since = dict(first=self.step, since=time.time(), rows=len(at.rows) or None)
+    since = dict(first=self.step, since=time.time(), rows=None)  # the record is written when a run begins
     shown = run.status['stages'].setdefault(stage.name, dict(epochs=stage.epochs, steps=self.steps) | since)
     shown |= dict(epoch=min(at.epoch, stage.epochs), step=self.step)
     if shown['rows'] != len(at.rows):

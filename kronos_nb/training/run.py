@@ -50,6 +50,7 @@ class Run:
         paths = self.cfg.model_paths
         if self.accelerator.is_main_process:
             self.lock = lock_folder(paths.logs)
+            _require_folder(paths.figures)
             self.write_status(state='running', pid=os.getpid(), host=socket.gethostname(), started=time.time())
             self.start_log(paths.logs / 'training.log')
             save_config(self.cfg, paths.root / 'config.yaml')
@@ -69,6 +70,12 @@ class Run:
                     aside.write_text(json.dumps(self.status, indent=1), encoding='utf-8')
 
 # %% ../../nbs/42_training.run.ipynb #74909dd1
+def _require_folder(path: Path):
+    "Refuse a file where a folder is to be, before a training and not after it."
+    if path.exists() and not path.is_dir():
+        raise UserError(f'{path}: this is a file, and a folder of that name is needed: move it away')
+
+
 def lock_folder(
     folder: Path,  # made if it is not there
     instead: str = 'model_paths.exp_name'  # what to choose another of
