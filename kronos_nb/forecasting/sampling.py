@@ -64,8 +64,8 @@ def draw_uniforms(
     "The random numbers of every path."
     if seed is None:
         seed = int(np.random.SeedSequence().entropy % 2**63)
-
-    def of_path(s, p):
-        return np.random.default_rng((seed, int(s), p)).random((horizon, 2), np.float32)
-
-    return torch.from_numpy(np.array([[of_path(s, p) for p in range(paths)] for s in series]))
+    out = np.empty((len(series), paths, horizon, 2), np.float32)  # at once: too many are refused before any is drawn
+    for of_series, s in zip(out, series):
+        for p, of_path in enumerate(of_series):
+            np.random.default_rng((seed, int(s), p)).random(out=of_path, dtype=np.float32)
+    return torch.from_numpy(out)
