@@ -96,12 +96,20 @@ class _RMSNormKernel(torch.autograd.Function):
         return dx, dweight.sum(0), None, None
 
 
+def _rms_norm_fused(x, weight, eps, device):
+    "`rms_norm` by PyTorch's own operation; under autocast in the type that products take, so that it is cast once."
+    out = F.rms_norm(x, x.shape[-1:], weight, eps)
+    return out.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else out
+
+
 def rms_norm(
     x: torch.Tensor,  # (..., d)
     weight: torch.Tensor,  # (d,)
     eps: float  # added to the mean square
 ) -> torch.Tensor:  # (..., d)
     "Root-mean-square normalisation over the last dimension, times the weight."
+    if x.device.type == 'cuda' and x.dtype == weight.dtype:
+        return _rms_norm_fused(x, weight, eps, 'cuda')
     if not (use_kernels(x) and weight.dtype == torch.float32):
         return rms_norm_reference(x, weight, eps)
     autocast = torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') == torch.bfloat16
