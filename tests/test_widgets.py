@@ -107,7 +107,7 @@ def test_the_page_of_the_command(chromium, trained, tmp_path):
     experiment, out = trained[0] / 'experiments/small', tmp_path / 'out'
 
     def address(process):
-        return re.search(r'http://127\.0\.0\.1:\d+/', process.stdout.readline())[0]
+        return re.search(r'http://127\.0\.0\.1:\d+/\?token=\w+', process.stdout.readline())[0]
 
     with server(
         '-m',
