@@ -3,7 +3,7 @@
     OUT=gpu_results python benchmarks/gpu.py             # every row that OUT/gpu.jsonl does not have yet
     OUT=/tmp/try python benchmarks/gpu.py --tiny         # the same code on tiny models, on any machine
 
-Rows stand in order of importance, and one that fails does not stop the rest. Forecasts begin with normalised bars and end
+Rows stand in order of importance, and one that fails does not stop the rest. Forecasts begin and end
 with normalised bars: encode, generate, decode. Weights are random and of the published shapes; medians are compared.
 """
 

@@ -27,7 +27,8 @@ from .checkpoint import Checkpoints, digest, require_like, require_optimizer, re
 from .checkpoint import require_schedule, rng_state, set_rng_state, step_of
 from .launch import StopSignals, seed_everything
 from .run import Run
-from .step import Stage, epoch_plan, freeze, inject_lora, make_optimizer, merged, train_step, validate
+from .step import Stage, compile_blocks, epoch_plan, freeze, inject_lora, make_optimizer, merged
+from .step import pinned, train_step, validate
 
 log = logging.getLogger('kronos_nb')  # the package's
 
@@ -154,6 +155,7 @@ class Trainer:
         self.signals = StopSignals()
         self.progress = Progress()
         self.losses = []  # tensors, since the last log line
+        self.worst_norm = torch.zeros(())  # largest norm of a gradient since then
         self.identity = run_identity(stage, run) if self.acc.is_main_process else None
 
     @property
@@ -269,7 +271,7 @@ def prepare(self: Trainer):
     inject_lora(stage)
     self.opt, self.schedule = make_optimizer(stage.model, self.run.cfg, stage.learning_rate, self.steps)
     if self.settings.compile:
-        stage.model.compile()
+        compile_blocks(stage.model)
     stage.model, self.opt = acc.prepare(stage.model, self.opt)
     seed_everything(self.settings.seed, acc.process_index)
     (found,) = broadcast_object_list([self.find_checkpoint() if acc.is_main_process else None])
@@ -398,7 +400,7 @@ def gather_step(
     starts  # (accumulation, batch_size) first rows
 ) -> list[Batch]:  # the micro-batches
     "The windows of one step."
-    return [gather_training(self.run.store, s) for s in starts]
+    return [pinned(gather_training(self.run.store, s), self.acc.device) for s in starts]
 
 
 @patch
@@ -409,14 +411,19 @@ def take_step(
     "One optimiser step, and a log line if it is time to."
     at, rate = self.progress, self.opt.param_groups[0]['lr']
     loss, norm = train_step(self.stage, self.acc, self.opt, batches)
-    if self.acc.scaler is None and not torch.isfinite(norm):
+    self.worst_norm = torch.maximum(self.worst_norm.to(norm), norm)
+    to_log = (at.done + 1) % self.settings.log_interval == 0 or at.done + 1 == self.plan.steps
+    # on a GPU a step that is not finite is skipped there, and found here when something is read anyway
+    look = self.acc.scaler is None and (to_log or norm.device.type == 'cpu')
+    if look and not torch.isfinite(self.worst_norm):
         raise UserError(self.divergence(loss.item(), rate))
     self.schedule.step()
     self.losses.append(loss)
     self.bar.update()
     at.done += 1
-    if at.done % self.settings.log_interval == 0 or at.done == self.plan.steps:
+    if to_log:
         self.log_losses(rate, norm.item())
+        self.worst_norm.zero_()
 
 
 @patch

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['Stage', 'freeze', 'inject_lora', 'merged', 'make_schedule', 'make_optimizer', 'epoch_plan', 'step_if_finite',
-           'train_step', 'compile_blocks', 'validate']
+           'train_step', 'compile_blocks', 'pinned', 'validate']
 
 # %% ../../nbs/43_training.step.ipynb #f9ebcff9
 import copy
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -201,6 +201,16 @@ def compile_blocks(
     for m in model.modules():
         if isinstance(m, TransformerBlock):
             m.compile()
+
+# %% ../../nbs/43_training.step.ipynb #be8d163e
+def pinned(
+    batch: Batch,  # as it was gathered
+    device: torch.device  # where it will go
+) -> Batch:  # in page-locked memory where that helps, or the same
+    "The batch, ready to be copied."
+    if device.type != 'cuda':
+        return batch
+    return replace(batch, x=batch.x.pin_memory(), stamp=batch.stamp.pin_memory())
 
 # %% ../../nbs/43_training.step.ipynb #80819f8a
 @torch.no_grad()
