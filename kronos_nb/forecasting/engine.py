@@ -172,7 +172,7 @@ class TorchBlocks:
         for layer, block in enumerate(self.blocks):
             qkv = self.project(x, layer) if qkv is None else qkv[:, :, None]
             q, k, v = (t[:, :, 0] for t in self._heads(qkv, layer, _rope_at(block.self_attn.rotary, at)))
-            self.caches.append(PathCache(k, v))
+            self.caches.append(PathCache(k, v.clone() if v.is_cuda else v))  # a view would keep queries and keys
             if whole or layer < len(self.blocks) - 1:
                 o = F.scaled_dot_product_attention(q, k, v, is_causal=True)
                 x, qkv = self._after_attention(x, o[:, :, None], layer), None
@@ -266,7 +266,7 @@ class StepCache(NamedTuple):
     def of(cls,
            cache: PathCache,  # of contexts
            paths: int,  # of every series
-           horizon: int):  # positions each may add
+           horizon: int):  # positions each may add -> buffers
         "Buffers of these contexts."
         B, heads, C, size = cache.k.shape
         if paths > 1:
@@ -330,7 +330,7 @@ def _norm_rows(x, weight, eps):
     return F.rms_norm(x, x.shape[-1:], weight, eps)
 
 
-def _block_step(x, w, cache, rope, seen):
+def _advance_block(x, w, cache, rope, seen):
     "A bar of every path, x (B, paths, d), through a block; `seen`: its position, the bias, branch positions read, eps."
     at, bias, n, eps = seen
     heads = cache.own.shape[2]
@@ -368,7 +368,8 @@ class StepState:
 
     def load(self,
              other: 'StepState',  # of the same shape
-             caches: list):  # its contexts: a `PathCache` per block, and that of the dependency-aware layer
+             # its contexts: a `PathCache` per block, and that of the dependency-aware layer
+             caches: list):  # -> the state itself
         "Become another forecast, in the same buffers."
         for mine, its in zip(self.tensors(), other.tensors()):
             if mine is not None:
@@ -566,13 +567,13 @@ def _rope_now(self: TorchDecoder, tables):
 @patch
 def _hidden(self: TorchDecoder, bias, n):
     "What the heads see after the newest bar, (B, paths, d); its keys and values are kept."
-    s, block_step = self.state, _compiled_block_step() if self.compile else _block_step
+    s, advance = self.state, _compiled_block() if self.compile else _advance_block
     at = s.i - 1
     s1, s2 = s.new.index_select(3, at)[..., 0]  # (B, paths)
     x = self.embed(s1, s2, s.times.index_select(1, at))
     rope = self._rope_now(s.rope)
     for block, w, cache in zip(self.blocks, s.weights, s.caches):
-        x = block_step(x, w, cache, rope, (at, bias, n, block.norm1.eps))
+        x = advance(x, w, cache, rope, (at, bias, n, block.norm1.eps))
     h = _norm_rows(x, self.model.norm.weight, self.model.norm.eps)
     kv = F.linear(h, *s.dep_kv).unflatten(-1, (2, self.dep.n_heads, -1))
     s.dep_cache.write(_turn(kv, self._rope_now(s.dep_rope)[:, :, :, 1:]), at)
@@ -597,9 +598,9 @@ def _draw(self: TorchDecoder, logits, which):
 
 
 @lru_cache
-def _compiled_block_step():
-    "`_block_step`, its operations fused."
-    return torch.compile(_block_step, dynamic=False)
+def _compiled_block():
+    "`_advance_block`, its operations fused."
+    return torch.compile(_advance_block, dynamic=False)
 
 # %% ../../nbs/31_forecasting.engine.ipynb #edeafd43
 _packed = WeakKeyDictionary()  # layer -> {in panels?: (what the weights were, `PackedLinear`)}

@@ -7,8 +7,9 @@ __all__ = ['enforce_ohlc', 'Forecast', 'KronosPredictor']
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #c1a73f02
 import base64
+import gc
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
@@ -338,6 +339,37 @@ def _batches(self: KronosPredictor, series: int, paths: int, context: int, horiz
         for p in range(0, paths, some_paths)
     ]
 
+# %% ../../nbs/33_forecasting.forecast.ipynb #72601084
+def _free_memory(device: torch.device) -> int:
+    "Bytes that keys and values of a batch may take on a device."
+    if device.type != 'cuda':
+        return 2**28
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return max(2**28, (torch.cuda.mem_get_info(device)[0] + cached) // 3)
+
+
+def _in_halves(make: Callable, b: slice, p: slice, out: np.ndarray):
+    "Write make(b, p) to out[b, p]; what is too large for the device in halves, of the series first."
+    try:
+        out[b, p] = make(b, p)
+        return
+    except torch.cuda.OutOfMemoryError:
+        series, paths = (len(range(*s.indices(n))) for s, n in zip((b, p), out.shape))
+        if series * paths == 1:
+            raise
+    # outside the handler, where the error no longer holds what was computed
+    gc.collect()
+    torch.cuda.empty_cache()
+    log.info(f'{series} series x {paths} paths do not fit into the memory of the device: computed in halves')
+    if series > 1:
+        middle = b.start + series // 2
+        halves = (slice(b.start, middle), p), (slice(middle, b.start + series), p)
+    else:
+        middle = p.start + paths // 2
+        halves = (b, slice(p.start, middle)), (b, slice(middle, p.start + paths))
+    for half in halves:
+        _in_halves(make, *half, out)
+
 # %% ../../nbs/33_forecasting.forecast.ipynb #dd00c7ef
 @patch
 def sample_paths(self: KronosPredictor,
@@ -347,7 +379,8 @@ def sample_paths(self: KronosPredictor,
                  sampling: Sampling = Sampling(),  # how tokens are drawn
                  raw: bool = False,  # leave bars as the decoder has them?
                  progress: bool = False,  # show a bar?
-                 memory: int = 2**28  # bytes that keys and values computed together may take
+                 # bytes that keys and values computed together may take; default 2^28, on CUDA a third of what is free
+                 memory: int|None = None
 ) -> np.ndarray:  # (B, paths, horizon, 6) float32
     "Continuations of histories, in their own units."
     horizon = len(stamps[0]) - len(bars[0])
@@ -358,10 +391,12 @@ def sample_paths(self: KronosPredictor,
     bars = [np.ascontiguousarray(b, dtype=np.float32) for b in bars]
     uniforms = draw_uniforms(sampling.seed, [zlib.crc32(b.tobytes()) for b in bars], paths, horizon)
     out = np.empty((len(bars), paths, horizon, 6), np.float32)
+    memory = memory or _free_memory(self.device)
     batches = self._batches(len(bars), paths, max(map(len, bars)), horizon, memory)
     many = len(batches) > 1  # then the bar counts batches, else the bars of the forecast
     for b, p in tqdm(batches, 'forecasts', disable=None if progress and many else True, leave=False):
-        out[b, p] = self._sample(bars[b], stamps[b], uniforms[b, p], sampling, progress and not many)
+        show = progress and not many
+        _in_halves(lambda b, p: self._sample(bars[b], stamps[b], uniforms[b, p], sampling, show), b, p, out)
     return out if raw else enforce_ohlc(out)
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #286faa96
