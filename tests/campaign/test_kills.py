@@ -223,18 +223,23 @@ def test_deaths_at_calls(kind):
     tally.report()
 
 
+def launched(folder, ranks, path):
+    "`launch` and its ranks, likewise."
+    code = f'launch(train_sequential, {str(path)!r}, num_processes={ranks})'
+    return begin(folder, '-c', f'from kronos_nb import launch, train_sequential; {code}')
+
+
 def torchrun(folder, ranks, path):
     "The launcher and its ranks, to be known by a word in their environment."
     prefix = ['-m', 'torch.distributed.run', '--nnodes=1', f'--nproc_per_node={ranks}', f'--master_port={free_port()}']
+    return begin(folder, *prefix, '-m', 'kronos_nb.train_sequential', '--config', str(path))
+
+
+def begin(folder, *args):
+    "A Python of its own, in a session of its own."
     env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', DIST_BACKEND='gloo', KRONOS_TEST=str(folder))
     log = open(Path(folder) / 'said.txt', 'a')
-    return subprocess.Popen(
-        [sys.executable, *prefix, '-m', 'kronos_nb.train_sequential', '--config', str(path)],
-        env=env,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
+    return subprocess.Popen([sys.executable, *args], env=env, stdout=log, stderr=log, start_new_session=True)
 
 
 def at_work(folder):
@@ -258,13 +263,13 @@ def orphans(folder, patience=20):
     return [p.pid for p in left]
 
 
-@pytest.mark.parametrize('ranks', [1, 2])
-def test_a_launcher_killed_while_its_ranks_import(tmp_path, ranks):
+@pytest.mark.parametrize('start, ranks', [(torchrun, 1), (torchrun, 2), (launched, 2)])
+def test_a_launcher_killed_while_its_ranks_import(tmp_path, start, ranks):
     "No rank outlives it, whether it dies before the rank's first line, in its imports or after."
-    tally, chance = Tally(f'launcher of {ranks}, killed in imports'), random.Random(f'{SEED} {ranks}')
+    tally, chance = Tally(f'{start.__name__}, {ranks} ranks, killed in imports'), random.Random(f'{SEED} {ranks}')
     path = config(tmp_path)
     for i in range(max(2, N // 2)):
-        process = torchrun(tmp_path, ranks, path)
+        process = start(tmp_path, ranks, path)
         while process.poll() is None and len(at_work(tmp_path)) < ranks + 1:
             time.sleep(0.002)
         wait = chance.choice([0, chance.random() * 0.1, chance.random() * 6])
