@@ -814,13 +814,13 @@ def _override(overrides):
         key, eq, value = o.partition('=')
         *path, last = key.strip().split('.')
         if not eq or not path or len(path) > 4:
-            raise UserError(f'--set {o}: expected section.key=value, e.g. training.batch_size=8')
+            raise UserError(f'--set {shorten(o)}: expected section.key=value, e.g. training.batch_size=8')
         value = _parse_yaml(value, f'--set {shorten(o)}')
         at = raw
         for p in path:
             at = at.setdefault(p, {})
             if not isinstance(at, dict):
-                raise UserError(f'--set {o}: {p} is a value, not a section')
+                raise UserError(f'--set {shorten(o)}: {shorten(p)} is a value, not a section')
         at[last] = value
     return raw
 

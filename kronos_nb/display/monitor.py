@@ -48,17 +48,54 @@ class RunStatus:
     def stage(self) -> dict:  # name, epoch, epochs, step, steps; empty before the first
         "The stage at work, or the last one."
         stages = self.record.get('stages', {})
-        return next(({'name': name} | stage for name, stage in reversed(stages.items())), {})
+        return next((stage | {'name': name} for name, stage in reversed(stages.items())), {})
 
     @property
     def seconds_left(self) -> float|None:  # of the stage at work; None if that cannot be told yet
         "About how long the stage will take."
         stage = self.stage
-        if self.state != 'running' or not stage or stage['step'] <= stage['first']:
+        if self.state != 'running' or not stage or stage['step'] <= stage['first'] or 'time' not in self.record:
             return None
         written = self.record['time']
         per_step = (written - stage['since']) / (stage['step'] - stage['first'])
         return max(0, per_step * (stage['steps'] - stage['step']) - (time.time() - written))
+
+# %% ../../nbs/62_display.monitor.ipynb #935b7854
+_LOSSES = ['epoch', 'step', 'train_loss', 'val_loss', 'learning_rate', 'grad_norm']  # numbers of metrics.csv
+_SPEEDS = ['epoch', 'step', 'windows_per_second']  # and of speed.csv
+_MAX_STAGES = 8  # in one folder; a table with more is no run's
+_STATES = ('running', *ENDED)  # that a run writes of itself
+_STAGE_NUMBERS = ('epoch', 'epochs', 'step', 'steps', 'first', 'since')
+
+
+def _is_number(value):
+    "Is a value of a JSON a number to compute with?"
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def _sound_record(said):
+    "Of a run.json that may be of any shape, what is as a run writes it."
+    if not isinstance(said, dict):
+        return {}
+    kinds = dict(state=lambda v: v in _STATES, host=lambda v: isinstance(v, str), message=lambda v: isinstance(v, str))
+    kinds |= dict.fromkeys(('time', 'started'), _is_number)
+    kinds['pid'] = lambda v: isinstance(v, int) and _is_number(v) and v > 1  # 0 and below would mean whole groups
+    record = {key: said[key] for key, is_sound in kinds.items() if key in said and is_sound(said[key])}
+    stages = said.get('stages')
+    sound = {
+        name: {key: stage[key] for key in _STAGE_NUMBERS}
+        for name, stage in (stages.items() if isinstance(stages, dict) else ())
+        if isinstance(stage, dict) and all(_is_number(stage.get(key)) for key in _STAGE_NUMBERS)
+    }
+    return record | dict(stages=sound)
+
+
+def _read_run_record(logs):
+    "What run.json says; empty where there is none, or where it is no record of a run."
+    try:
+        return _sound_record(json.loads((logs / 'run.json').read_text(encoding='utf-8')))
+    except (OSError, ValueError, RecursionError, MemoryError):
+        return {}
 
 # %% ../../nbs/62_display.monitor.ipynb #bbb68e4f
 def _log_folder(folder):
@@ -78,20 +115,15 @@ def _is_locked(lock):
         return True
 
 
-def _read_record(logs):
-    "What run.json says; empty where there is none."
+def _read_table(path, columns):
+    "The stage and the numeric `columns` of a CSV; empty where it is not one of a run, NaN for what is no number."
     try:
-        return json.loads((logs / 'run.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return {}
-
-
-def _read_table(path):
-    "A CSV; empty where there is none."
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError):
+        table = pd.read_csv(path, usecols=['stage', *columns], dtype=str)
+    except (OSError, ValueError, MemoryError):
         return pd.DataFrame()
+    numbers = table[columns].apply(pd.to_numeric, errors='coerce')
+    table = table[['stage']].fillna('?').join(numbers.where(numbers.abs() < 1e15))
+    return table if table['stage'].nunique() <= _MAX_STAGES else pd.DataFrame()
 
 
 def _last_line(path):
@@ -100,7 +132,7 @@ def _last_line(path):
         lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError:
         return ''
-    return lines[-1] if lines else ''
+    return lines[-1][:1000] if lines else ''
 
 # %% ../../nbs/62_display.monitor.ipynb #d586cb46
 def read_run(
@@ -108,16 +140,17 @@ def read_run(
 ) -> RunStatus:
     "Read how a run stands from its log folder."
     logs = _log_folder(folder)
-    record, metrics, lock = _read_record(logs), _read_table(logs / 'metrics.csv'), logs / '.lock'
+    record, lock = _read_run_record(logs), logs / '.lock'
+    metrics, speed = _read_table(logs / 'metrics.csv', _LOSSES), _read_table(logs / 'speed.csv', _SPEEDS)
     state = record.get('state')
     if not state:  # a run that wrote no run.json
         state = 'running' if _is_locked(lock) else 'finished' if len(metrics) else 'waiting'
     if state == 'running' and record.get('host') == socket.gethostname() and not _is_locked(lock):
-        record = _read_record(logs)  # it may have ended in between
+        record = _read_run_record(logs)  # it may have ended in between
         state = record.get('state', 'died')
         if state == 'running':
             state = 'died'
-    return RunStatus(state, record, metrics, _read_table(logs / 'speed.csv'), _last_line(logs / 'training.log'))
+    return RunStatus(state, record, metrics, speed, _last_line(logs / 'training.log'))
 
 # %% ../../nbs/62_display.monitor.ipynb #4be033aa
 def describe_duration(
@@ -311,7 +344,8 @@ def _heading_html(self: TrainingMonitor, state):
     color = _STATE_COLORS.get(state, '#6E6E6E')
     box = f'color:white;background:{color};border-radius:3px;padding:1px 7px;font-size:.85em'
     name = escape(self.folder.resolve().name)
-    return f'<div style="font-size:1.15em;line-height:1.5"><b>{name}</b> <span style="{box}">{state}</span></div>'
+    state = f'<span style="{box}">{escape(state)}</span>'
+    return f'<div style="font-size:1.15em;line-height:1.5"><b>{name}</b> {state}</div>'
 
 
 @patch
@@ -320,7 +354,7 @@ def _refresh(self: TrainingMonitor):
     self.run = status = self._read_status()
     self.state, stage = status.state, status.stage
     done = stage['step'] / max(1, stage['steps']) if stage else 0.0
-    self.progress = 1.0 if self.state == 'finished' else done
+    self.progress = 1.0 if self.state == 'finished' else min(max(done, 0.0), 1.0)
     self._heading.value = self._heading_html(self.state)
     self._bar.value = self.progress
     self._bar.bar_style = _BAR_STYLES.get(self.state, 'info')
@@ -345,7 +379,8 @@ def stop(self: TrainingMonitor) -> None:
     if self.state in ENDED or self.state == 'waiting':
         return self._say(f'There is nothing to stop: the run is {self.state}.')
     if record.get('host', here) != here:
-        return self._say(f'The run is on {record["host"]}: stop it there, with kill -TERM {record["pid"]}.', True)
+        pid = record.get('pid', 'PID')
+        return self._say(f'The run is on {record["host"]}: stop it there, with kill -TERM {pid}.', True)
     try:
         self._stop_requested = True
         if self.state == 'starting':
@@ -353,7 +388,7 @@ def stop(self: TrainingMonitor) -> None:
         else:
             os.kill(record['pid'], signal.SIGINT if record['pid'] == os.getpid() else signal.SIGTERM)
         self.refresh()
-    except (OSError, KeyError) as e:
+    except (OSError, KeyError, OverflowError) as e:
         reason = getattr(e, 'strerror', None) or 'it does not say which process it is'
         self._say(f'The run could not be told to stop: {reason}.', True)
 

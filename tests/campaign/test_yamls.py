@@ -89,7 +89,8 @@ def damage(text, how, at, value, byte):
     if how in ('byte', 'insert'):
         return content[:place] + bytes([byte]) + content[place + (how == 'byte') :]
     if how == 'encoding':
-        return content.decode().encode(['utf-16', 'utf-32', 'utf-8-sig', 'utf-7', 'cp500', 'utf-16-le'][at % 6])
+        known = ['utf-16', 'utf-32', 'utf-8-sig', 'utf-7', 'cp500', 'utf-16-le']
+        return content.decode('utf-8', 'replace').encode(known[at % 6], 'replace')
     return content
 
 
