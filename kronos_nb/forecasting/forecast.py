@@ -54,6 +54,9 @@ def _read_history(df: pd.DataFrame, x_timestamp: Iterable|None, name: str) -> tu
     "The bars of a history, (T, 6) float32, its time stamps, and what was decided about them; read as a file is."
     if not isinstance(df, pd.DataFrame):
         raise UserError(f'{name} is {type(df).__name__}, and must be a pandas DataFrame of bars')
+    wrong = [str(c) for c, kind in df.dtypes.items() if getattr(kind, 'kind', '') == 'c']
+    if wrong:
+        raise UserError(f'{name}, column {wrong[0]}: its numbers are complex, and a bar has none of these')
     if x_timestamp is not None and len(x_timestamp) != len(df):
         raise UserError(f'{name}: x_timestamp has {len(x_timestamp)} time stamps, and needs {len(df)}, one per bar')
     bars, notes = frame_bars(df, name, x_timestamp)
@@ -109,6 +112,13 @@ class _Series:
         return pd.DataFrame({'timestamps': self.past, **dict(zip(BAR_COLS, self.bars.T))})
 
 
+def _check_sequence(stamps, what: str):
+    "Refuse what is no series of time stamps, but a single value or a table."
+    given = isinstance(stamps, Sequence) and not isinstance(stamps, (str, bytes))
+    if stamps is not None and not given and getattr(stamps, 'ndim', 0) != 1:
+        raise UserError(f'{what} is {type(stamps).__name__}, and must be a Series, an index or a list of time stamps')
+
+
 def _read_horizon(pred_len, y_timestamp: Sequence|None) -> int:
     "How many bars to forecast."
     if pred_len is None and y_timestamp is not None:
@@ -125,6 +135,8 @@ def _read_horizon(pred_len, y_timestamp: Sequence|None) -> int:
 def _read_series(df: pd.DataFrame, x_timestamp: Iterable|None, y_timestamp: Sequence|None, pred_len: int|None,
                  calendar: str|None, name: str) -> _Series:
     "A history and the time stamps to forecast, checked."
+    for key, stamps in (('x_timestamp', x_timestamp), ('y_timestamp', y_timestamp)):
+        _check_sequence(stamps, f'{name}: {key}')
     _check_zones(_times_of(df) if x_timestamp is None else x_timestamp, y_timestamp, name)
     bars, past, notes = _read_history(df, x_timestamp, name)
     future, assumed = _future_stamps(past, y_timestamp, _read_horizon(pred_len, y_timestamp), calendar, name)
@@ -420,7 +432,7 @@ def _check_choices(sampling: Sampling, sample_count: int):
         ('s2', sampling.s2, ('train', 'reference')),
         ('window', sampling.window, ('roll', 'recompute')),
     ):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise UserError(f'{name} is {value!r}, and must be {known[0]} or {known[1]}')
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #bc61ca0c
