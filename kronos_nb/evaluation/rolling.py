@@ -26,7 +26,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from ..config import FinetuneConfig
-from ..errors import UserError, atomic_write, stop_if_received
+from ..errors import UserError, atomic_write, remove_litter, stop_if_received
 from ..data.klines import load_klines
 from ..data.columns import BAR_COLS
 from ..data.windows import BarStore
@@ -567,6 +567,7 @@ def _set_aside(path, folder, why):
 
 def _prepare_parts(folder, identity):
     "Make the folder of parts ready for a plan: parts of the same plan stay, those of another are deleted."
+    remove_litter(folder)  # of a marker that was being written, which is no reason to set anything aside
     try:
         names = [file.name for file in folder.iterdir()] if os.path.lexists(folder) else []
     except OSError as e:
