@@ -31,7 +31,7 @@ setup(
         *[f'Programming Language :: Python :: 3.{m}' for m in range(minor, 15)],
     ],
     packages=find_packages(include=['kronos_nb', 'kronos_nb.*']),
-    package_data={'kronos_nb': ['py.typed']},  # type checkers may trust the signatures
+    package_data={'kronos_nb': ['py.typed', 'weights/*/*', 'weights/*/*/*']},  # type checkers may trust the signatures
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require={

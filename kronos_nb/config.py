@@ -336,8 +336,12 @@ def _is_within(folder, other):
 class ModelPathsConfig(Section):
     "Pretrained weights in, experiment folder out."
 
-    pretrained_tokenizer: str | None = Field(None, description='folder or hub id of the tokenizer to start from')
-    pretrained_predictor: str | None = Field(None, description='folder or hub id of the predictor to start from')
+    pretrained_tokenizer: str | None = Field(
+        None, description='folder or hub id of the tokenizer to start from, or nano'
+    )
+    pretrained_predictor: str | None = Field(
+        None, description='folder or hub id of the predictor to start from, or nano'
+    )
     exp_name: str = Field('default_experiment', min_length=1, description='name of the experiment, and of its folder')
     base_path: str = Field('experiments', description='parent folder of all experiments')
     base_save_path: str = Field('', description='folder of this experiment; empty for {base_path}/{exp_name}')
@@ -830,10 +834,10 @@ _MODELS = ('pretrained_tokenizer', 'pretrained_predictor', 'finetuned_tokenizer'
 
 
 def _resolve(value, folder, hub=False):
-    "`value` as a path seen from `folder`; with `hub`, an `owner/name` that is no path stays as it is."
+    "`value` as a path seen from `folder`; with `hub`, nano and an `owner/name` that is no path stay as they are."
     if isinstance(value, list):
         return [_resolve(v, folder) for v in value]
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or (hub and value == 'nano'):
         return value
     path = os.path.join(folder, os.path.expanduser(value))  # unlike `Path`, no error for a user there is not
     if hub and not os.path.exists(path) and re.fullmatch(r'[A-Za-z0-9][\w.-]*/[\w.-]+', value):

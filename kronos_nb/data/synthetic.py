@@ -91,7 +91,7 @@ def synthetic_klines(
     df['amount'] = df.volume * (df.open + df.high + df.low + df.close) / 4
     return df
 
-# %% ../../nbs/09_data.synthetic.ipynb #49fd065a
+# %% ../../nbs/09_data.synthetic.ipynb #ed90049f
 DAY, WEEK = 1440, 10080  # minutes
 
 CALENDARS = {
@@ -126,7 +126,7 @@ class Grid:
             return 52
         return (250 if self.pauses.any() else 365) * self.slots
 
-# %% ../../nbs/09_data.synthetic.ipynb #258dab76
+# %% ../../nbs/09_data.synthetic.ipynb #9f84a51a
 def _trading_days(calendar, n, start, rng):
     "`n` days on which a market is open, from `start` on; some weekdays are holidays."
     days = np.datetime64(start, 'D') + np.arange(n if calendar == 'crypto' else int(1.6 * n) + 30)
@@ -164,7 +164,7 @@ def market_grid(
     late = minutes if rng.random() < 0.5 else 0
     return Grid(times + late, np.tile(np.arange(len(begins)), len(days))[:n], len(begins), pauses, minutes)
 
-# %% ../../nbs/09_data.synthetic.ipynb #e363cdbd
+# %% ../../nbs/09_data.synthetic.ipynb #fcb9ca5b
 class Draws:
     "Random numbers for some series at once, float32."
 
@@ -178,11 +178,15 @@ class Draws:
         "Standard normal numbers."
         return self.rng.standard_normal((self.series, *shape), dtype=np.float32)
 
-    def uniform(self, low: float, high: float) -> np.ndarray:  # (series, 1)
+    def uniform(self,
+                low: float, high: float  # where the numbers lie
+    ) -> np.ndarray:  # (series, 1)
         "A number for each series."
         return self.rng.uniform(low, high, (self.series, 1)).astype(np.float32)
 
-    def loguniform(self, low: float, high: float) -> np.ndarray:  # (series, 1)
+    def loguniform(self,
+                   low: float, high: float  # where the numbers lie
+    ) -> np.ndarray:  # (series, 1)
         "A number for each series, every order of magnitude as likely as any other."
         return np.exp(self.uniform(np.log(low), np.log(high)))
 
@@ -199,7 +203,7 @@ class Draws:
         "The persistence of an autoregression."
         return np.exp(np.float32(-np.log(2)) / self.loguniform(low, high))
 
-# %% ../../nbs/09_data.synthetic.ipynb #003a46e2
+# %% ../../nbs/09_data.synthetic.ipynb #c38340f5
 @compiled_loop(nogil=True)
 def _autoregress(shocks, persistence, out):
     "Write the autoregressions of `shocks` (series, n) into `out`; `persistence` is (series,)."
@@ -221,7 +225,7 @@ def autoregression(
     _autoregress(shocks, np.ascontiguousarray(persistence[:, 0], np.float32), out)
     return out
 
-# %% ../../nbs/09_data.synthetic.ipynb #3eabad8d
+# %% ../../nbs/09_data.synthetic.ipynb #a880ca84
 @dataclass
 class Volatility:
     "How much a market's bars move."
@@ -274,7 +278,7 @@ def _volatility(draws, calendar, grid, z):
     base = yearly / np.float32(np.sqrt(grid.bars_per_year))
     return Volatility(base, _mood(draws, z), _rhythm(draws, calendar, grid))
 
-# %% ../../nbs/09_data.synthetic.ipynb #c962ccf9
+# %% ../../nbs/09_data.synthetic.ipynb #7ccfbe66
 def _gaps(draws, grid, volatility):
     "(series, n): log return from the last close to the open; volatility is (series, n)."
     n = len(grid.times)
@@ -286,7 +290,7 @@ def _gaps(draws, grid, volatility):
     gaps[:, at] = size * draws.normal(len(at)) * np.exp(np.float32(0.3) * draws.normal(len(at)))
     return gaps
 
-# %% ../../nbs/09_data.synthetic.ipynb #d195c368
+# %% ../../nbs/09_data.synthetic.ipynb #85db0051
 def _waves(draws, grid, base):
     "(series, n): drift that comes back with a fixed period."
     n, natural = len(grid.times), grid.slots if grid.slots > 1 else 5 if grid.pauses.any() else 7
@@ -312,7 +316,7 @@ def _drift(draws, grid, base, shocks):
     waving = (0.65 < kind) & (kind < 0.75)
     return drift + waving * _waves(draws, grid, base)
 
-# %% ../../nbs/09_data.synthetic.ipynb #ca634f3e
+# %% ../../nbs/09_data.synthetic.ipynb #3734a7b1
 @compiled_loop(nogil=True)
 def _walk_bars(steps, scale, drift, high, low, close):
     "Write highest, lowest and last point (series, n) of paths by `scale` x `steps` (series, n, steps) + `drift`."
@@ -346,7 +350,7 @@ def _add_jumps(draws, steps):
     size = np.float32(3.5 * np.sqrt(steps.shape[2])) * draws.rng.standard_normal(len(hits), dtype=np.float32)
     steps.reshape(-1, steps.shape[2])[hits, draws.rng.integers(0, steps.shape[2], len(hits))] += size
 
-# %% ../../nbs/09_data.synthetic.ipynb #d3a4a479
+# %% ../../nbs/09_data.synthetic.ipynb #44a3a13b
 def _accumulate(returns):
     "Log prices (4, series, n) from log returns on the last close, open to close."
     level = np.concatenate((np.zeros_like(returns[3][:, :1]), returns[3][:, :-1]), 1).cumsum(1, dtype=np.float64)
@@ -363,7 +367,7 @@ def _accumulate_within(returns, limit, days):
     moves = within[3][:, np.append(begins[1:], len(days)) - 1]  # of each day
     return within + (moves.cumsum(1) - moves)[:, day]
 
-# %% ../../nbs/09_data.synthetic.ipynb #fa5c699e
+# %% ../../nbs/09_data.synthetic.ipynb #97237c35
 def _prices(draws, logs, base):
     "Prices (4, series, n) float64 from log prices and the volatility (series, 1) of a bar: levelled, rounded to ticks."
     usual = draws.uniform(0, 1) < 0.5
@@ -374,7 +378,7 @@ def _prices(draws, logs, base):
     tick *= np.where(draws.uniform(0, 1) < 0.2, 5, 1)
     return np.maximum(np.rint(prices / tick), 1) * tick
 
-# %% ../../nbs/09_data.synthetic.ipynb #7521f9e9
+# %% ../../nbs/09_data.synthetic.ipynb #3c3ccfc7
 def _volumes(draws, volatility, z, idle):
     "(series, n) float64: volumes in lots; 0 where the bar is `idle`."
     n = z.shape[1]
@@ -392,7 +396,7 @@ def _amounts(draws, volume, prices):
     "(series, n): volume times the bar's mean price; 0 where a market reports none."
     return np.where(draws.uniform(0, 1) < 0.12, 0, volume * prices.mean(0))
 
-# %% ../../nbs/09_data.synthetic.ipynb #d97fad18
+# %% ../../nbs/09_data.synthetic.ipynb #8341d6f6
 def _idle_bars(draws, n):
     "(series, n) bool: bars without a trade; in most series there are none."
     rate = draws.some(0.12, draws.loguniform(0.005, 0.5))
@@ -429,7 +433,7 @@ def simulate_market(
     volume = _volumes(draws, volatility, z, idle)
     return np.stack((*prices, volume, _amounts(draws, volume, prices)), -1, dtype=np.float32), grid
 
-# %% ../../nbs/09_data.synthetic.ipynb #6877715a
+# %% ../../nbs/09_data.synthetic.ipynb #5b4a42d3
 def market_klines(
     n: int = 1000,  # bars
     calendar: str = 'us',  # a key of `CALENDARS`
@@ -442,7 +446,7 @@ def market_klines(
     df.insert(0, 'timestamps', grid.times.astype('datetime64[ns]'))
     return df
 
-# %% ../../nbs/09_data.synthetic.ipynb #1e403b8a
+# %% ../../nbs/09_data.synthetic.ipynb #2596b50a
 MARKETS = {
     'crypto': (1, 5, 15, 60, 240, DAY),
     'fx': (1, 5, 15, 60, 240, DAY),

@@ -22,12 +22,12 @@ from tqdm.auto import tqdm
 
 from ..data.bars import frame_bars
 from ..data.sessions import first_disorder, future_timestamps
-from ..data.columns import BAR_COLS
+from ..data.columns import BAR_COLS, PRICE_COLS
 from ..data.timestamps import read_timestamps, time_features
 from ..data.windows import lookback_stats, normalise
 from ..errors import UserError
 from .calibration import Calibration
-from .engine import decode_paths, encode_context, generate
+from .engine import Contexts, decode_paths, encode_context, generate
 from .sampling import Sampling, draw_uniforms
 from ..models.kronos import Kronos, check_pair
 from ..models.tokenizer import KronosTokenizer
@@ -318,15 +318,37 @@ class KronosPredictor:
 @patch
 @torch.inference_mode()
 def _sample(self: KronosPredictor, bars: Sequence[np.ndarray], stamps: Sequence[np.ndarray], uniforms: torch.Tensor,
-            sampling: Sampling, progress: bool) -> np.ndarray:
+            sampling: Sampling, anchor: bool, progress: bool) -> np.ndarray:
     "Continuations (B, paths, horizon, 6) of B histories (T, 6), in their units; uniforms (B, paths, horizon, 2)."
     mean, scale = (np.stack(s) for s in zip(*map(lookback_stats, bars)))
     x = _left_aligned([normalise(b, m, s, self.clip) for b, m, s in zip(bars, mean, scale)], self.device)
     times = _left_aligned([s.astype(np.int64) for s in stamps], self.device)
     contexts = encode_context(self.tokenizer, x, torch.tensor([len(b) for b in bars]))
     new = generate(self.model, contexts, times, uniforms, self.max_context, sampling, progress=progress)
-    z = decode_paths(self.tokenizer, contexts, new, self.max_context).float().cpu().numpy()
-    return z * scale[:, None, None] + mean[:, None, None]
+    if not anchor or min(map(len, bars)) < 2:
+        z = decode_paths(self.tokenizer, contexts, new, self.max_context).float().cpu().numpy()
+        return z * scale[:, None, None] + mean[:, None, None]
+    z = decode_paths(self.tokenizer, *_with_last(contexts, new), self.max_context).float().cpu().numpy()
+    return _anchored(z * scale[:, None, None] + mean[:, None, None], np.stack([b[-1] for b in bars]))
+
+
+def _with_last(contexts: Contexts, new: tuple[torch.Tensor, torch.Tensor]):
+    "Contexts without their last bar, and continuations (B, paths, horizon) that begin with it."
+    before = contexts.lengths.to(new[0].device) - 1
+    rows, paths = torch.arange(len(before), device=before.device), new[0].shape[1]
+    last = [t[rows, before][:, None, None].expand(-1, paths, -1) for t in contexts[:2]]
+    return contexts._replace(lengths=before), tuple(torch.cat(pair, 2) for pair in zip(last, new))
+
+
+def _anchored(paths: np.ndarray, last: np.ndarray) -> np.ndarray:
+    "The bars behind the first of `paths` (B, paths, 1 + horizon, 6), levelled so that it closes as `last` (B, 6) does."
+    close = BAR_COLS.index('close')
+    known, decoded = (x[..., close].astype(float) for x in (last, paths[:, 0, 0]))
+    usable = (known > 0) & (decoded > 0)
+    level = np.where(usable, known / np.where(usable, decoded, 1), 1)
+    prices = [BAR_COLS.index(c) for c in PRICE_COLS]
+    paths[..., prices] *= level[:, None, None, None].astype(paths.dtype)
+    return paths[:, :, 1:]
 
 
 def _left_aligned(rows: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
@@ -390,6 +412,7 @@ def sample_paths(self: KronosPredictor,
                  paths: int = 1,  # sample paths per history
                  sampling: Sampling = Sampling(),  # how tokens are drawn
                  raw: bool = False,  # leave bars as the decoder has them?
+                 anchor: bool = True,  # let paths start from where the last bar closed, not from where it is decoded?
                  progress: bool = False,  # show a bar?
                  # bytes that keys and values computed together may take; default 2^28, on CUDA a third of what is free
                  memory: int|None = None
@@ -405,10 +428,11 @@ def sample_paths(self: KronosPredictor,
     out = np.empty((len(bars), paths, horizon, 6), np.float32)
     memory = memory or _free_memory(self.device)
     batches = self._batches(len(bars), paths, max(map(len, bars)), horizon, memory)
+    level = anchor and not raw
     many = len(batches) > 1  # then the bar counts batches, else the bars of the forecast
     for b, p in tqdm(batches, 'forecasts', disable=None if progress and many else True, leave=False):
         show = progress and not many
-        _in_halves(lambda b, p: self._sample(bars[b], stamps[b], uniforms[b, p], sampling, show), b, p, out)
+        _in_halves(lambda b, p: self._sample(bars[b], stamps[b], uniforms[b, p], sampling, level, show), b, p, out)
     return out if raw else enforce_ohlc(out)
 
 # %% ../../nbs/33_forecasting.forecast.ipynb #286faa96
@@ -451,6 +475,8 @@ def predict_paths_batch(self: KronosPredictor,
                         s2: str = 'train',  # how the fine token is decoded: train or reference
                         window: str = 'roll',  # when the context is full: roll or recompute
                         raw: bool = False,  # leave bars as the decoder has them?
+                        # let paths start from where the last bar closed, not from where it is decoded?
+                        anchor: bool = True,
                         calendar: str|None = None,  # whose holidays to skip, see `future_timestamps`
                         names: list[str]|None = None,  # of the series
                         verbose: bool = True  # show a progress bar?
@@ -478,7 +504,7 @@ def predict_paths_batch(self: KronosPredictor,
         lengths = [len(s.future) for s in series]
         raise UserError(f'y_timestamps of one batch must be equally long, these have {lengths}')
     features = [s.features() for s in series]
-    paths = self.sample_paths([s.bars for s in series], features, sample_count, sampling, raw, verbose)
+    paths = self.sample_paths([s.bars for s in series], features, sample_count, sampling, raw, anchor, verbose)
     return [
         Forecast(p, s.future, s.history(), name, self.calibration, s.notes)
         for p, s, name in zip(paths, series, names or [''] * len(dfs))
@@ -499,12 +525,13 @@ def predict_paths(self: KronosPredictor,
                   s2: str = 'train',  # how the fine token is decoded: train or reference
                   window: str = 'roll',  # when the context is full: roll or recompute
                   raw: bool = False,  # leave bars as the decoder has them?
+                  anchor: bool = True,  # let paths start from where the last bar closed, not from where it is decoded?
                   calendar: str|None = None,  # whose holidays to skip, see `future_timestamps`
                   name: str = '',  # of the series
                   verbose: bool = True  # show a progress bar?
 ) -> Forecast:
     "A forecast of one series."
-    choices = dict(seed=seed, s2=s2, window=window, raw=raw, calendar=calendar, verbose=verbose)
+    choices = dict(seed=seed, s2=s2, window=window, raw=raw, anchor=anchor, calendar=calendar, verbose=verbose)
     names = [name] if name else None
     return self.predict_paths_batch(
         [df], [x_timestamp], [y_timestamp], pred_len, T, top_k, top_p, sample_count, names=names, **choices
@@ -522,7 +549,7 @@ def predict_batch(self: KronosPredictor,
                   top_p: float = .9,  # keep the likeliest tokens that hold this probability
                   sample_count: int = 1,  # sample paths to average
                   verbose: bool = True,  # show a progress bar?
-                  **kwargs  # seed, s2, window, raw, calendar: see `predict_paths_batch`
+                  **kwargs  # seed, s2, window, raw, anchor, calendar: see `predict_paths_batch`
 ) -> list[pd.DataFrame]:
     "The mean path of several series, each a frame (horizon, 6) indexed by its future time stamps."
     positional = x_timestamp_list, y_timestamp_list, pred_len, T, top_k, top_p, sample_count
@@ -540,7 +567,7 @@ def predict(self: KronosPredictor,
             top_p: float = .9,  # keep the likeliest tokens that hold this probability
             sample_count: int = 1,  # sample paths to average
             verbose: bool = True,  # show a progress bar?
-            **kwargs  # seed, s2, window, raw, calendar: see `predict_paths_batch`
+            **kwargs  # seed, s2, window, raw, anchor, calendar: see `predict_paths_batch`
 ) -> pd.DataFrame:
     "The mean of the sample paths, a frame (horizon, 6) indexed by the future time stamps."
     return self.predict_batch(

@@ -162,6 +162,7 @@ class Kronos(nn.Module, HubModel):
     "Predicts the next pair of tokens at every position."
 
     architecture = PredictorArchitecture
+    nano = 'predictor'
 
     def __init__(self,
                  s1_bits: int,  # bits of the coarse token

@@ -43,6 +43,7 @@ class KronosTokenizer(nn.Module, HubModel):
     "Turns windows of normalised bars into pairs of tokens and back."
 
     architecture = TokenizerArchitecture
+    nano = 'tokenizer'
 
     def __init__(self,
                  d_in: int,  # columns of a bar
