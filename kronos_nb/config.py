@@ -757,7 +757,7 @@ class _StrictLoader(yaml.SafeLoader):
         "A value; one that only looks like a date or a number is a mistake of the file."
         try:
             value = super().construct_object(node, deep)
-        except (ValueError, ArithmeticError, LookupError, TypeError):
+        except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError):  # what PyYAML lets through
             kind = node.tag.rpartition(':')[2].replace('timestamp', 'date').replace('int', 'number')
             problem = f'{shorten(str(node.value))} is no {kind} there is; write text in quotes'
             raise ConstructorError(None, None, problem, node.start_mark) from None

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kronos_nb.config import FinetuneConfig, describe_config, load_config, save_config
@@ -101,6 +101,7 @@ def damage(text, how, at, value, byte):
     value=st.sampled_from(VALUES) | st.text(max_size=30),
     byte=st.integers(0, 255),
 )
+@example(how=['value'], at=1, value='!!timestamp x', byte=0)
 def test_damaged_files(tmp_path, how, at, value, byte):
     content = yaml.safe_dump(GOOD, sort_keys=False)
     for step, kind in enumerate(how):
