@@ -19,6 +19,8 @@ from conftest import free_port
 page = pytest.importorskip('kronos_nb.display.page')
 pytest.importorskip('voila', reason='the package voila is not installed')
 
+pytestmark = pytest.mark.heavy  # servers and their kernels
+
 SERVER = """
 import sys
 from kronos_nb.display import page

@@ -102,9 +102,10 @@ def test_killed_again_and_again(left_alone, tmp_path):
         assert data == expected[f], f
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     'number, status',
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.heavy)],
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130)],
     ids=['SIGTERM', 'Ctrl-C'],
 )
 def test_stopped_in_good_order(tmp_path, number, status):

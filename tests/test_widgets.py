@@ -102,6 +102,7 @@ def press(page, button):
     page.keyboard.press('Enter')
 
 
+@pytest.mark.heavy
 def test_the_page_of_the_command(chromium, trained, tmp_path):
     "Moved by keyboard, corrected, compared, exported; on a phone too; and nothing is asked of other computers."
     experiment, out = trained[0] / 'experiments/small', tmp_path / 'out'
