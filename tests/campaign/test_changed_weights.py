@@ -2,35 +2,28 @@
 KRONOS_CAMPAIGN sets the number of examples (200 in the ordinary tests)."""
 
 import json
-import os
 import struct
 from collections import Counter
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from sized import sized
 
 from kronos_nb.config import PredictorArchitecture, TokenizerArchitecture
 from kronos_nb.errors import UserError
 from kronos_nb.models.kronos import Kronos
 from kronos_nb.models.tokenizer import KronosTokenizer
 
-EXAMPLES = int(os.environ.get('KRONOS_CAMPAIGN', 200)) // 4  # of each of the four tests
 SIZE = dict(d_model=8, n_heads=2, ff_dim=12, s1_bits=4, s2_bits=4)
 SHAPES = {
     Kronos: PredictorArchitecture(**SIZE, n_layers=1).model_dump(),
     KronosTokenizer: TokenizerArchitecture(**SIZE, n_enc_layers=2, n_dec_layers=2).model_dump(),
 }
 tally = Counter()
-examples = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize=EXAMPLES <= 50,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+examples = sized(200, share=4)  # of each of the four tests
 
 
 @pytest.fixture(scope='module', autouse=True)

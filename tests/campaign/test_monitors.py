@@ -8,23 +8,17 @@ import socket
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from sized import sized
 
 pytest.importorskip('ipywidgets', reason='the package ipywidgets is not installed')
 from kronos_nb.display.monitor import TrainingMonitor, read_run
 
-EXAMPLES = int(os.environ.get('KRONOS_CAMPAIGN', 500)) // 20
 STATES = ('waiting', 'starting', 'running', 'finished', 'stopped', 'failed', 'died')
 EVIL = '<img src=x onerror=alert(1)>'
 tally = Counter()
-quiet = settings(
-    max_examples=EXAMPLES,
-    deadline=20_000,
-    derandomize=EXAMPLES <= 25,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+quiet = sized(500, share=20, deadline=20_000)
 leaf = st.one_of(
     st.none(),
     st.booleans(),

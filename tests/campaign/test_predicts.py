@@ -2,7 +2,6 @@
 KRONOS_CAMPAIGN sets the number of examples (500 in the ordinary tests)."""
 
 import datetime
-import os
 from collections import Counter
 
 import numpy as np
@@ -10,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from sized import sized
 
 from kronos_nb.data.klines import load_klines
 from kronos_nb.errors import UserError
@@ -19,7 +19,6 @@ from kronos_nb.forecasting.forecast import KronosPredictor
 from kronos_nb.models.kronos import KRONOS_SIZES, Kronos
 from kronos_nb.models.tokenizer import TOKENIZER_SIZES, KronosTokenizer
 
-EXAMPLES = int(os.environ.get('KRONOS_CAMPAIGN', 500)) // 2
 BARS = load_klines(ROOT / 'data/us_daily/AAPL.csv').frames['AAPL'][1000:1030].reset_index(drop=True)
 FUTURE = list(pd.bdate_range(BARS.timestamps.iloc[-1], periods=5)[1:])
 tally = Counter()
@@ -63,13 +62,7 @@ def predictor():
     return KronosPredictor(Kronos(**KRONOS_SIZES['mini'] | small | dict(n_layers=1)), tokenizer, 'cpu', max_context=64)
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=20_000,
-    derandomize=EXAMPLES <= 250,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@sized(500, share=2, deadline=20_000)
 @given(
     how=st.sampled_from(damages.split()),
     column=st.sampled_from(list(BARS.columns)),

@@ -12,9 +12,10 @@ from collections import Counter
 import pytest
 import torch
 from dying import deaths, dies
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from sized import sized
 from torch import nn
 
 from kronos_nb.errors import UserError, atomic_write
@@ -30,16 +31,9 @@ from kronos_nb.training.checkpoint import (
     set_rng_state,
 )
 
-EXAMPLES = int(os.environ.get('KRONOS_CAMPAIGN', 50))
 FILES = ['checkpoint.json', 'model.safetensors', 'state.pt']
 tally = Counter()
-examples = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize=EXAMPLES <= 50,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+examples = sized(50)
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='a death is a fork here')
 
 
@@ -105,7 +99,7 @@ def test_a_death_while_tidying_up_after_a_death(tmp_path):
     folder = tmp_path / 'checkpoints'
     first, through = 0, False
     while not through:
-        first += 1 if EXAMPLES > 50 else 6
+        first += 1 if examples.max_examples > 50 else 6
         second, tidied = 0, False
         while not tidied:
             second += 1
@@ -213,15 +207,20 @@ def put(tree, at, value):
 WRONG = [None, 'words', [], {}, -1, 2**70, float('nan'), torch.zeros(5), torch.full((2, 3), torch.nan), (), True, b'x']
 
 
-@examples
-@given(data=st.data())
-def test_wrong_contents_under_right_digests(tmp_path, data):
-    "One value of a state is another under a right digest: it is taken and works, or it is set aside for the older one."
+def save_twice(tmp_path):
+    "What is trained, its checkpoints, and the newer of the two that there are."
     folder = tmp_path / 'checkpoints'
     shutil.rmtree(folder, ignore_errors=True)
     holder, saved = Holder(), Checkpoints(folder)
     saved.save(5, holder.net, holder.state(), {})
-    path = saved.save(10, holder.net, holder.state(), {})
+    return holder, saved, saved.save(10, holder.net, holder.state(), {})
+
+
+@examples
+@given(data=st.data())
+def test_wrong_contents_under_right_digests(tmp_path, data):
+    "One value of a state is another under a right digest: it is taken and works, or it is set aside for the older one."
+    holder, saved, path = save_twice(tmp_path)
     state, about = holder.state(), json.loads((path / 'checkpoint.json').read_text())
     at = data.draw(st.sampled_from(list(places(state))))
     value = data.draw(st.sampled_from(WRONG))
@@ -241,11 +240,7 @@ def test_wrong_contents_under_right_digests(tmp_path, data):
 @given(data=st.data())
 def test_damaged_bytes(tmp_path, data):
     "A byte of any file changed, with or without the digest made anew: used, set aside, or a sentence."
-    folder = tmp_path / 'checkpoints'
-    shutil.rmtree(folder, ignore_errors=True)
-    holder, saved = Holder(), Checkpoints(folder)
-    saved.save(5, holder.net, holder.state(), {})
-    path = saved.save(10, holder.net, holder.state(), {})
+    holder, saved, path = save_twice(tmp_path)
     name, about = data.draw(st.sampled_from(FILES)), json.loads((path / 'checkpoint.json').read_text())
     content = bytearray((path / name).read_bytes())
     at = data.draw(st.integers(0, min(len(content), 4000) - 1))

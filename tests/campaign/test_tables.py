@@ -1,20 +1,19 @@
 """Tables written in some sixty dialects and read back: the same bars, or a refusal. KRONOS_CAMPAIGN sets the number of
 examples (500 in the ordinary tests)."""
 
-import os
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
 from dialects import DIALECTS, SESSIONS, bars, stamps, write
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from sized import sized
 
 from kronos_nb.data.klines import load_klines
 from kronos_nb.errors import UserError
 
-EXAMPLES = int(os.environ.get('KRONOS_CAMPAIGN', 500)) // 2  # of each of the two tests
 PRICES = ['open', 'high', 'low', 'close']
 tally = Counter()
 
@@ -30,13 +29,7 @@ tables = st.fixed_dictionaries(
         seed=st.integers(0, 10**6),
     )
 )
-quiet = settings(
-    max_examples=EXAMPLES,
-    deadline=10_000,
-    derandomize=EXAMPLES <= 250,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+quiet = sized(500, share=2, deadline=10_000)  # of each of the two tests
 
 
 def make(name, freq, session, start, n, digits, level, seed):

@@ -1,18 +1,17 @@
 """Configurations damaged at random: a sentence, or a configuration that is saved and read back as it was.
 KRONOS_CAMPAIGN sets the number of examples (500 in the ordinary tests)."""
 
-import os
 from collections import Counter
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from sized import sized
 
 from kronos_nb.config import FinetuneConfig, describe_config, load_config, save_config
 from kronos_nb.errors import UserError
 
-EXAMPLES = int(os.environ.get('KRONOS_CAMPAIGN', 500)) // 2  # of each of the two tests
 KEYS = [key for key, _, _ in describe_config()]
 VALUES = r"""
 2024-02-30¦2024-01-01¦2024-01-01T25:61:00Z¦0x_¦0b¦0o9¦1_0¦1:60¦-.inf¦.nan¦1e400¦-0¦~¦yes¦no¦''¦""¦[]¦{}¦[[]]¦[1, 2]
@@ -33,13 +32,7 @@ GOOD = dict(
     architecture=dict(tokenizer='base', predictor=dict(d_model=64, n_heads=2)),
 )
 tally = Counter()
-quiet = settings(
-    max_examples=EXAMPLES,
-    deadline=10_000,
-    derandomize=EXAMPLES <= 250,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+quiet = sized(500, share=2, deadline=10_000)  # of each of the two tests
 plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.dates())
 nested = st.recursive(plain, lambda v: st.lists(v, max_size=3) | st.dictionaries(plain, v, max_size=3), max_leaves=6)
 
