@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastcore.script import Param
 
-from .errors import UserError, as_command
+from .errors import UserError, as_command, atomic_write
 from .reading import read_flags, reads_files
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def _data_section(config, flags, overrides):
         raise UserError('nothing to check: name a file, a folder or a glob, or give --config FILE.yaml')
     if overrides and config is None:
         raise UserError('--set changes a value of a YAML: give --config FILE.yaml as well')
-    from_yaml = {} if config is None else load_config(config, overrides).data.model_dump()
+    data_alone = ['experiment.train_tokenizer=false', 'experiment.train_basemodel=false']  # no model need be named
+    from_yaml = {} if config is None else load_config(config, [*(overrides or ()), *data_alone]).data.model_dump()
     if 'data_path' in flags:
         paths = flags['data_path']
         flags['data_path'] = [str(p) for p in (paths if isinstance(paths, (list, tuple)) else [paths])]
@@ -44,6 +45,8 @@ def check_data(
     val_ratio: float = None,  # share to choose the best model on (default 0.1)
     test_ratio: float = None,  # share to test on (default 0)
     set: Param('section.key=value, over the YAML; may be given several times', str, action='append') = None,
+    out: str = None,  # CSV file to write: a row per symbol, everything that was counted
+    verbose: bool = False,  # print every symbol, note and problem, not the least usual alone
     reading: dict = None  # keys of `ReadConfig`, each a flag of its own: what the files do not say
 ) -> 'DataReport':  # printed by the command, which exits with 2 if there are problems
     "Report on K-line files: what they hold, what is wrong, and how many training windows they yield."
@@ -64,7 +67,12 @@ def check_data(
         )
     from kronos_nb.data.quality import inspect_klines
 
-    return inspect_klines(data, hint)
+    report = inspect_klines(data, hint)
+    report.verbose = verbose
+    if out:
+        with atomic_write(out) as temporary:
+            report.table().to_csv(temporary)
+    return report
 
 # %% ../nbs/70_check_data.ipynb #1a12db09
 def _refusal(report):

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['STOP_SIGNALS', 'UserError', 'command_parser', 'exit_by_signal', 'received_signal', 'stop_if_received',
            'handle_signals', 'stop_by_signals', 'is_out_of_memory', 'answer_memory', 'as_command', 'temporary_name',
-           'remove_litter', 'atomic_write', 'safe_name', 'safe_names']
+           'remove_litter', 'atomic_write', 'lock_folder', 'safe_name', 'safe_names']
 
 # %% ../nbs/00_errors.ipynb #d804882f
 import errno
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import platform
@@ -20,14 +21,36 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import unicodedata
 from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # %% ../nbs/00_errors.ipynb #913e493a
+def _show_mistake(kind, error, trace, before=sys.__excepthook__):
+    "Print what ended a script: of a `UserError` the user's own lines and, set apart, the sentence; else as before."
+    if not isinstance(error, UserError):
+        return before(kind, error, trace)
+    here = os.path.dirname(os.path.abspath(__file__)) if '__file__' in globals() else ''
+    ours = lambda step: here and os.path.abspath(step.filename).startswith(here + os.sep)  # noqa: E731
+    own = [*itertools.takewhile(lambda step: not ours(step), traceback.extract_tb(trace))]
+    lines = ['Traceback (most recent call last):\n', *traceback.format_list(own)] if own else []
+    print(*lines, f'\n{kind.__name__}: {error}', sep='', file=sys.stderr)
+
+
 class UserError(Exception):
     "A mistake the user can mend, told in a sentence that names the file, row, key or value and says what to do."
+
+    def __init__(self,
+                 *args):  # the sentence
+        super().__init__(*args)
+        if sys.excepthook is sys.__excepthook__:  # nobody else shows errors: neither IPython, nor an editor, nor a test
+            sys.excepthook = _show_mistake
+
+    def _render_traceback_(self):
+        "What a notebook shows instead of a call stack: the sentence."
+        return [f'{type(self).__name__}: {self}']
 
 # %% ../nbs/00_errors.ipynb #0598843c
 def command_parser(
@@ -99,10 +122,17 @@ def stop_by_signals():  # yields the list of those that arrive
         received.append(number)
         exit_by_signal(number)
 
+    def report_unraisable(unraisable, report=sys.unraisablehook):
+        "Report what was swallowed, but for the signal's own exception: it is remembered."
+        if not (received and issubclass(unraisable.exc_type, (KeyboardInterrupt, SystemExit))):
+            report(unraisable)
+
+    before, sys.unraisablehook = sys.unraisablehook, report_unraisable
     try:
         with handle_signals(receive):
             yield received
     finally:
+        sys.unraisablehook = before
         _received = []
 
 # %% ../nbs/00_errors.ipynb #b48f3c4b
@@ -137,37 +167,33 @@ def answer_memory(
         raise UserError(f'there is not enough memory{asked}: lower {lower}') from e
 
 # %% ../nbs/00_errors.ipynb #c1ef7ebe
-def as_command(
-    func,  # a function with docments; its parameters become flags
-    refusal=None,  # a function of what `func` returned: why it is a mistake after all, or None
-    memory: str = 'how much is done at once',  # what to lower where memory does not suffice
-    until_stopped: bool = False  # does it run until a signal ends it, as a server does?
-):  # a function of `argv` (default `sys.argv[1:]`) for `console_scripts`
-    "Make `func` a console command: a `UserError` is one line on stderr and exit code 2, a signal one and 130 or 143."
-
-    def main(argv=None):
-        args = vars(command_parser(func).parse_args(argv))
-        for k in ('pdb', 'xtra'):  # fastcore's own flags
-            args.pop(k, None)
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, 'reconfigure'):
-                stream.reconfigure(errors='backslashreplace')  # a terminal that knows no Chinese
-        with _answered(func.__name__, until_stopped), answer_memory(memory):
-            result = func(**args)
-            if _first_process() and result is not None:
-                print(result)
-            if refusal and (reason := refusal(result)):
-                raise UserError(reason)
-
-    main.__doc__ = func.__doc__
-    return main
+def _command_name(func) -> str:
+    "The name the user typed, where that is one of ours; the function's otherwise."
+    typed = Path(sys.argv[0]).stem
+    return typed if typed.startswith('kronos_') else func.__name__
 
 
 def _first_process() -> bool:
     "Is this the one of several processes that speaks?"
     return os.environ.get('RANK', '0') == '0'
 
+# %% ../nbs/00_errors.ipynb #43f7f958
+def _signal_behind(e: BaseException, received: list[int]) -> int:
+    "The signal that an exception comes from, or 0; libraries turn one that they do not expect into others."
+    if received:
+        return received[-1]
+    if isinstance(e, KeyboardInterrupt):
+        return signal.SIGINT
+    return signal.SIGTERM if isinstance(e, SystemExit) and e.code == 128 + signal.SIGTERM else 0
 
+
+def _end_stopped(name: str, number: int):
+    "Say that a signal has ended the command, and end with its status."
+    if _first_process():
+        print(f'{name}: stopped by {signal.Signals(number).name}; no file is left half written', file=sys.stderr)
+    sys.exit(128 + number)
+
+# %% ../nbs/00_errors.ipynb #1f515897
 @contextmanager
 def _answered(name: str, until_stopped: bool):
     "Answer what ends a command before its time: a mistake or a signal."
@@ -186,21 +212,50 @@ def _answered(name: str, until_stopped: bool):
     if received and not until_stopped:  # the exception was swallowed on its way
         _end_stopped(name, received[-1])
 
-
-def _signal_behind(e: BaseException, received: list[int]) -> int:
-    "The signal that an exception comes from, or 0; libraries turn one that they do not expect into others."
-    if received:
-        return received[-1]
-    if isinstance(e, KeyboardInterrupt):
-        return signal.SIGINT
-    return signal.SIGTERM if isinstance(e, SystemExit) and e.code == 128 + signal.SIGTERM else 0
+# %% ../nbs/00_errors.ipynb #72e3e6bb
+def _silence_stdout():
+    "Let what is still to be printed go nowhere; what the stream holds would raise again when the program ends."
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
-def _end_stopped(name: str, number: int):
-    "Say that a signal has ended the command, and end with its status."
-    if _first_process():
-        print(f'{name}: stopped by {signal.Signals(number).name}; no file is left half written', file=sys.stderr)
-    sys.exit(128 + number)
+def _print_result(text: str):
+    "Print, and be done before the program ends."
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _silence_stdout()
+    except OSError as e:
+        _silence_stdout()
+        raise UserError(f'the standard output cannot be written: {e.strerror}') from None
+
+# %% ../nbs/00_errors.ipynb #110e0e56
+def as_command(
+    func,  # a function with docments; its parameters become flags
+    refusal=None,  # a function of what `func` returned: why it is a mistake after all, or None
+    memory: str = 'how much is done at once',  # what to lower where memory does not suffice
+    until_stopped: bool = False  # does it run until a signal ends it, as a server does?
+):  # a function of `argv` (default `sys.argv[1:]`) for `console_scripts`
+    "Make `func` a console command: a `UserError` is one line on stderr and exit code 2, a signal one and 130 or 143."
+
+    def main(argv=None):
+        args = vars(command_parser(func).parse_args(argv))
+        for k in ('pdb', 'xtra'):  # fastcore's own flags
+            args.pop(k, None)
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, 'reconfigure'):
+                stream.reconfigure(errors='backslashreplace')  # a terminal that knows no Chinese
+        with _answered(_command_name(func), until_stopped), answer_memory(memory):
+            result = func(**args)
+            reason = refusal(result) if refusal else None
+            if _first_process() and result is not None:
+                _print_result(str(result).removesuffix(reason).rstrip('\n') if reason else result)  # it is said below
+            if reason:
+                raise UserError(reason)
+
+    main.__doc__ = func.__doc__
+    return main
 
 # %% ../nbs/00_errors.ipynb #1b273285
 _TEMPORARY = re.compile(r'\..+\.(\d{1,10})-([0-9a-f]{8})\.tmp')
@@ -281,6 +336,26 @@ def atomic_write(
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+# %% ../nbs/00_errors.ipynb #824c63f9
+def lock_folder(
+    folder: Path,  # made if it is not there
+    instead: str = 'model_paths.exp_name'  # what to choose another of
+):  # a `filelock.FileLock`, held; to be released
+    "The lock on a folder, or a `UserError` if another run has it."
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / '.lock')
+        lock.acquire(timeout=5)
+        return lock
+    except Timeout:
+        raise UserError(
+            f'{folder}: another run is writing here: wait for it or end it, or choose another {instead}'
+        ) from None
+    except OSError as e:
+        raise UserError(f'{folder}: nothing can be written there: {e.strerror or e}; choose another {instead}') from e
 
 # %% ../nbs/00_errors.ipynb #f16190ab
 _NOT_IN_NAMES = re.compile(r'[^\w.+=-]+')  # letters of every script stay

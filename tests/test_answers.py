@@ -68,9 +68,9 @@ def server():
     return fork_server()
 
 
-def refused(server, log, command, *argv):
+def refused(server, log, command, *argv, prepare=None):
     "What a command says that must end with 2."
-    command = Command(server, command, argv, log)
+    command = Command(server, command, argv, log, *([prepare] if prepare else []))
     assert command.wait(120) == 2, command.said()
     assert 'Traceback' not in command.said()
     return command.said()
@@ -87,8 +87,11 @@ def test_a_file_where_pictures_belong(server, tmp_path):
 def test_more_paths_than_memory(server, trained, tmp_path):
     folder, _ = trained
     known = ['--model', folder / 'experiments/small', '--data', ROOT / 'data/us_daily']
-    said = refused(server, tmp_path / 'said.txt', 'forecast_files', *known, '--paths', 10**13)
+    log, bound = tmp_path / 'said.txt', 'test_answers:bound_memory'
+    said = refused(server, log, 'forecast_files', *known, '--paths', 2**31 - 1, prepare=bound)
     assert 'not enough memory' in said and 'lower --paths' in said
+    said = refused(server, log, 'forecast_files', *known, '--paths', 10**13)
+    assert 'more paths than any memory holds' in said and '--paths' in said
 
 
 def test_more_windows_than_memory(server, tmp_path):
@@ -97,6 +100,13 @@ def test_more_windows_than_memory(server, tmp_path):
     command = Command(server, 'train_sequential', argv, log, 'test_answers:limit_memory')
     assert command.wait(120) == 2, command.said()
     assert 'not enough memory' in command.said() and 'lower training.batch_size' in command.said()
+
+
+def bound_memory():
+    "In the child: an address space of 64 GiB, so that no machine tries to hold what cannot be held."
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**36))
 
 
 def limit_memory():

@@ -191,6 +191,85 @@ def test_zones_keep_the_wall_clock(tmp_path):
     assert len(zones) == 2 and 'b.parquet' in zones[1] and 'and 1 more' in zones[0]
 
 
+def test_rows_without_a_zone_among_others_with_one(tmp_path):
+    t = pd.date_range('2024-03-04', periods=60, freq='h', tz='UTC')
+    there = t.tz_convert('Asia/Shanghai')
+    df = walk(there.tz_localize(None))
+    mixed = [str(u) if i < 30 else str(u.tz_convert('Asia/Shanghai'))[:-6] for i, u in enumerate(t)]
+    df.assign(timestamps=mixed).to_csv(tmp_path / 'a.csv', index=False)
+    with pytest.raises(UserError, match='line 32, column timestamps: .* has no time zone, and others have'):
+        load_klines(tmp_path / 'a.csv')
+    same(only(load_klines(tmp_path / 'a.csv', timezone='Asia/Shanghai')), df)
+
+
+def test_the_autumn_hour_of_a_naive_clock_stays_where_the_zone_is_named(tmp_path):
+    t = pd.date_range('2024-11-02', periods=120, freq='30min', tz='America/New_York')
+    df = walk(t.tz_localize(None))
+    for name, rows in (('a', df), ('b', df[::-1])):
+        rows.to_csv(tmp_path / f'{name}.csv', index=False)
+        with pytest.raises(UserError, match='both are 2024-11-03 01:00:00'):
+            load_klines(tmp_path / f'{name}.csv')
+        same(only(load_klines(tmp_path / f'{name}.csv', timezone='America/New_York')), df)
+
+
+@pytest.mark.parametrize('kind,origin', [('ticks', 621_355_968 * 10**9), ('filetime', 116_444_736 * 10**9)])
+def test_ticks_are_no_nanoseconds(tmp_path, kind, origin):
+    for freq in ('B', 'h', '5min'):
+        df = walk(pd.date_range('2024-03-04', periods=60, freq=freq))
+        counts = df.timestamps.astype('int64') // 100 + origin
+        df.assign(timestamps=counts).to_csv(tmp_path / 'a.csv', index=False)
+        same(only(load_klines(tmp_path / 'a.csv', timestamp_format=kind)), df)
+        try:
+            found = only(load_klines(tmp_path / 'a.csv'))
+        except UserError as e:
+            assert freq != 'B' and f'timestamp_format: {kind} or timestamp_format: ns' in str(e)
+        else:
+            same(found, df)
+
+
+def test_daily_bars_at_another_midnight_are_told(tmp_path):
+    t = pd.bdate_range('2024-01-02', periods=150, tz='Asia/Shanghai')
+    df = walk(t.tz_localize(None))
+    df.assign(timestamps=t.as_unit('ms').astype('int64')).to_csv(tmp_path / 'a.csv', index=False)
+    assert any('say timezone: Asia/Shanghai' in n for n in load_klines(tmp_path / 'a.csv').notes)
+    same(only(load_klines(tmp_path / 'a.csv', timezone='Asia/Shanghai')), df)
+
+
+def test_words_for_powers_of_ten_are_read_to_the_bit(tmp_path):
+    df = days().assign(volume=[(v + 3001) * 10_000 for v in range(40)])
+    text = [f'{v // 10_000 / 100:.2f}M' for v in df.volume]
+    df.assign(volume=text).to_csv(tmp_path / 'a.csv', index=False)
+    assert only(load_klines(tmp_path / 'a.csv')).volume.tolist() == df.volume.tolist()
+
+
+def test_days_of_a_spreadsheet_are_refused_with_their_key(tmp_path):
+    df = days()
+    count = (df.timestamps - pd.Timestamp('1899-12-30')).dt.days
+    df.assign(timestamps=count).to_csv(tmp_path / 'a.csv', index=False)
+    with pytest.raises(UserError, match='say timestamp_format: excel'):
+        load_klines(tmp_path / 'a.csv')
+    same(only(load_klines(tmp_path / 'a.csv', timestamp_format='excel')), df)
+
+
+def test_keys_hold_for_files_that_could_be_read_without_them(tmp_path):
+    months = pd.date_range('2023-01-01', periods=12, freq='MS')
+    df = walk(months)
+    df.assign(timestamps=months.strftime('%Y-%d-%m')).to_csv(tmp_path / 'a.csv', index=False)
+    same(only(load_klines(tmp_path / 'a.csv', timestamp_format='%Y-%d-%m')), df)
+    with pytest.raises(UserError, match='timestamps'):
+        load_klines(tmp_path / 'a.csv', timestamp_format='%H')
+    df = walk(pd.date_range('2023-01-13', periods=40))
+    df.assign(timestamps=df.timestamps.dt.strftime('%d%m%Y')).to_csv(tmp_path / 'b.csv', index=False)
+    same(only(load_klines(tmp_path / 'b.csv', timestamp_format='%d%m%Y')), df)
+    whole = df.assign(**{c: (df[c] * 1000).round() for c in PRICE_COLS})
+    text = {c: [f'{v / 1000:.3f}' for v in whole[c]] for c in PRICE_COLS}
+    counts = {c: whole[c].astype(int) for c in ('volume', 'amount')}
+    whole.assign(**text, **counts).to_csv(tmp_path / 'c.csv', index=False)
+    for keys in (dict(thousands='.'), dict(decimal=',')):  # 100.130 is a hundred thousand
+        found = only(load_klines(tmp_path / 'c.csv', **keys))
+        assert np.array_equal(found[PRICE_COLS], whole[PRICE_COLS])
+
+
 def test_dates_before_1970_and_after_2100():
     assert read_timestamps(['1929-10-24', '2120-01-01']).year.tolist() == [1929, 2120]
     assert read_timestamps([19291024, 20240229]).day.tolist() == [24, 29]
@@ -490,7 +569,8 @@ def test_every_problem_is_listed(tmp_path, monkeypatch, capsys):
     Path('c.csv').write_text('nothing,of,the,kind\n1,2,3,4\n')
     with pytest.raises(SystemExit):
         main(['a.csv', 'b.csv', 'c.csv', 'd.csv'])
-    out = capsys.readouterr().out
+    shown = capsys.readouterr()
+    out = shown.out + shown.err  # the first problem stands on stderr, and nowhere else
     for part in (
         "a.csv: line 4, column close: 'x'",
         "a.csv: line 12, column timestamps: 'soon'",
@@ -501,13 +581,25 @@ def test_every_problem_is_listed(tmp_path, monkeypatch, capsys):
         'the train split is too short',
         'the val split is too short',
     ):
-        assert part in out, part
+        assert out.count(part) == 1, part
     report = check_data(['a.csv', 'b.csv'], lookback_window=5, predict_window=2, train_ratio=0.7, val_ratio=0.3)
     assert (
         report.symbols.loc['a', 'duplicates'] == 1
         and report.symbols.loc['b', 'high_low'] == 1
         and report.windows.loc['b', 'val windows'] == 28 - 19 - 8 + 1
     )
+
+
+def test_a_row_of_nulls_is_one_problem(tmp_path):
+    bars = days(200)
+    bars.loc[[3, 9], bars.columns[1:]] = np.nan
+    bars.loc[20, 'close'] = np.nan
+    bars.to_csv(tmp_path / 'a.csv', index=False)
+    report = check_data(tmp_path / 'a.csv', lookback_window=5, predict_window=2)
+    assert [p.split(': ')[1].split(',')[0] for p in report.problems] == ['line 5', 'line 22']
+    assert '(and 1 more: line 11)' in report.problems[0] and '--repair ffill' in report.problems[0]
+    assert report.symbols.loc['a', 'empty'] == 3
+    assert check_data(tmp_path / 'a.csv', lookback_window=5, predict_window=2, repair=['ffill']).ok
 
 
 def test_blank_lines_count_in_line_numbers(tmp_path):
@@ -536,6 +628,8 @@ def test_check_against_a_yaml(tmp_path, monkeypatch, capsys):
     assert check_data(config=tmp_path / 'c.yaml').data.window == 14
     assert check_data(config=tmp_path / 'c.yaml', lookback_window=12, set=['data.predict_window=1']).data.window == 14
     main(['--config', str(tmp_path / 'c.yaml')])
+    (tmp_path / 'alone.yaml').write_text('data: {data_path: a.csv, lookback_window: 10, predict_window: 3}\n')
+    assert check_data(config=tmp_path / 'alone.yaml').data.window == 14
     for wrong in (
         [],
         ['--set', 'data.clip=2', 'x.csv'],

@@ -17,8 +17,8 @@ from ..errors import UserError
 from .columns import BAR_COLS, PRICE_COLS
 from .numbers import read_numbers
 from .readings import as_text
-from .tables import Findings, Table, file_stem, frame_table
-from .timestamps import check_stamps, read_stamps
+from .tables import Findings, Table, file_stem, frame_table, how_to_repair
+from .timestamps import check_stamps, not_a_stamp, read_stamps
 
 # %% ../../nbs/05_data.bars.ipynb #a3d80a32
 def _complete(values):
@@ -51,7 +51,7 @@ def excess_over_range(
     prices = [df[c].to_numpy(np.float64) for c in PRICE_COLS]
     _, high, low, close = prices
     sound = np.logical_and.reduce([np.isfinite(p) & (p > 0) for p in prices])  # others are wrong for another reason
-    with np.errstate(invalid='ignore', divide='ignore'):
+    with np.errstate(all='ignore'):
         above = np.maximum.reduce(prices) - high
         np.maximum(above, low - np.minimum.reduce(prices), out=above)
         above /= close
@@ -101,7 +101,7 @@ def _typed_numbers(column):
         values = pc.fill_null(values, np.nan)
     return values.to_numpy(zero_copy_only=False), np.zeros(len(column), bool)
 
-
+# %% ../../nbs/05_data.bars.ipynb #79ed6e32
 def _undecided_numbers(table, roles, made):
     "The sentence that refuses columns which can be read in several ways."
     best, rival = made.values, made.rivals[0].values.reshape(made.values.shape)
@@ -128,15 +128,32 @@ def _read_values(table, roles, keys, findings):
             findings.note(table.path, f'column {", ".join(table.names[r] for r in made.roles)}: {note}')
     return values, bad
 
+# %% ../../nbs/05_data.bars.ipynb #64da6c6c
+def _report_holes(table, values, bad, ffill, findings):
+    "Report rows with several empty cells, one problem for all; (n,) bool: such rows."
+    empty = np.array([np.isnan(values[r]) & ~bad[r] for r in values]).reshape(len(values), -1)
+    several = empty.sum(0) > 1
+    if ffill or not several.any():
+        return several
+    rows = np.flatnonzero(several)
+    names = ', '.join(table.names[r] for r, e in zip(values, empty[:, rows[0]]) if e)
+    more = f' (and {len(rows) - 1} more: {table.position(*rows[1:6])}{", ..." if len(rows) > 6 else ""})'
+    findings.problems.append(
+        f'{table.path}: {table.position(rows[0])}, columns {names}: they are empty; fill them, remove the row or'
+        f' {how_to_repair("ffill")}{more if len(rows) > 1 else ""}'
+    )
+    return several
 
-def _check_column(table, role, v, text, ffill, findings):
-    "Report the impossible cells of a column of numbers, (n,)."
+
+def _check_column(table, role, v, text, told, ffill, findings):
+    "Report the impossible cells of a column of numbers, (n,), but no empty ones in rows that were `told`."
     finite = np.isfinite(v)
     table.report(findings, text, role, 'is not a number like the others; correct the cell')
     if not finite.all():
         if not ffill:
-            table.report(findings, np.isnan(v) & ~text, role, 'is empty; fill it, remove the row or repair with ffill')
-            table.report(findings, np.isinf(v), role, 'is infinite; correct it, remove the row or repair with ffill')
+            cure = f'remove the row or {how_to_repair("ffill")}'
+            table.report(findings, np.isnan(v) & ~text & ~told, role, f'is empty; fill it, {cure}')
+            table.report(findings, np.isinf(v), role, f'is infinite; correct it, {cure}')
     too_large = f'is beyond {LARGEST:g}, where float32 arithmetic ends; correct it or change the unit'
     table.report(findings, finite & (np.abs(v) > LARGEST), role, too_large)
     if role in PRICE_COLS:
@@ -159,7 +176,7 @@ def _as_price(amount, volume, low, high):
             return np.nan, 0
         ratio = amount[rows] / volume[rows]
         power = float(np.rint(np.median(np.log10(ratio / np.sqrt(low[rows] * high[rows])))))
-    price = ratio / 10**power
+        price = ratio / 10**power
     return float(((price > low[rows] * 0.99) & (price < high[rows] * 1.01)).mean()), power
 
 
@@ -232,7 +249,7 @@ def _read_symbols(table, findings):
     table.report(findings, nameless, 'symbol', 'is empty; fill it or remove the row')
     return np.where(nameless, -1, codes), [str(s) for s in symbols]
 
-
+# %% ../../nbs/05_data.bars.ipynb #2444b066
 def _read_times(table, codes, keys, findings):
     "The stamps of a table as local time and UTC; what cannot be read or decided is a problem."
     columns = table.columns
@@ -242,8 +259,8 @@ def _read_times(table, codes, keys, findings):
         columns['timestamps'] = pc.binary_join_element_wise(*both, ' ')
     findings.note(table.path, *stamps.notes)
     if stamps.choice is None and stamps.problem is None:
-        text = 'is not a time stamp; write it like 2019-11-26 09:35:00'
-        table.report(findings, np.isnat(stamps.local), 'timestamps', text)
+        rule = lambda row: not_a_stamp(table.cell(row, 'timestamps'))  # noqa: E731
+        table.report(findings, np.isnat(stamps.local), 'timestamps', rule)
     else:
         try:
             check_stamps(stamps, lambda row: table.place(row, 'timestamps'), lambda row: table.cell(row, 'timestamps'))
@@ -251,7 +268,7 @@ def _read_times(table, codes, keys, findings):
             findings.problems.append(str(e))
     return stamps.local, stamps.utc
 
-
+# %% ../../nbs/05_data.bars.ipynb #e2624a9a
 def to_bars(
     table: Table,  # as read
     ffill: bool,  # are holes filled later? then they are no problems
@@ -265,8 +282,9 @@ def to_bars(
     roles = [c for c in BAR_COLS if c in table.columns]
     values, bad = _read_values(table, roles, keys, findings)
     _judge_volume(table, values, bad, keys, findings)
+    told = _report_holes(table, values, bad, ffill, findings)
     for role in roles:
-        _check_column(table, role, values[role], bad[role], ffill, findings)
+        _check_column(table, role, values[role], bad[role], told, ffill, findings)
     named = keys.get('columns') or {}
     if 'volume' in values and 'amount' in values and 'amount' not in named:
         _judge_amount(table, values, findings)

@@ -93,7 +93,7 @@ def _candidates(role, names, plain):
         [i for i, p in enumerate(plain) if p in LAST_RESORT.get(role, ())],
     )
 
-
+# %% ../../nbs/02_data.columns.ipynb #73c04da0
 def _match_role(role, header, plain, path):
     "Find the column that is `role`; a doubt is noted, or refused where only the user knows."
     names = header.names
@@ -113,17 +113,22 @@ def _match_role(role, header, plain, path):
     if rivals := [names[i] for i in tiers[2] if i not in best]:
         header.notes.append(f'column {names[best[0]]} is taken as {role}, not {", ".join(rivals)}')
 
+# %% ../../nbs/02_data.columns.ipynb #5e7abd05
+def _is_volume_of(plain):
+    "Is a plain name a volume of something, `Volume BTC`, and no moving average of volumes, as charts export it?"
+    return plain.startswith('volume') and not re.fullmatch(r'volume(s?ma|ema|avg|average)\d*', plain)
+
 
 def _match_volumes(header, names, plain):
     "Take `Volume BTC` and `Volume USDT` for volume and amount where nothing else is; the numbers tell which is which."
     taken = set(header.found.values())
     for role in ('volume', 'amount'):
-        free = [i for i, p in enumerate(plain) if p.startswith('volume') and i not in taken]
+        free = [i for i, p in enumerate(plain) if _is_volume_of(p) and i not in taken]
         if role not in header.found and free:
             header.found[role] = free[0]
             taken.add(free[0])
 
-
+# %% ../../nbs/02_data.columns.ipynb #95a734bd
 def _name_roles(header, columns, path):
     "Find the columns that the user named."
     for role, name in columns.items():
@@ -180,7 +185,8 @@ def match_columns(
     _require_columns(header.found, names, path)
     found = header.found
     plain = [_plain(n) for n in names]
-    renamed = [f'{names[i]} as {"time of day" if r == "clock" else r}' for r, i in found.items() if plain[i] != r]
+    odd = {r: names[i] for r, i in found.items() if plain[i] != r or re.search(r'[(（\[]', names[i])}  # or with a unit
+    renamed = [f'{name} as {"time of day" if r == "clock" else r}' for r, name in odd.items()]
     if renamed:
         header.notes.append('columns read under another name: ' + ', '.join(renamed))
     if extra := [names[i] for i in header.unused]:

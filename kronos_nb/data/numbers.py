@@ -81,7 +81,8 @@ class Cells:
     "The cells of one column, taken apart."
 
     core: pa.Array  # (n,) digits and the signs between them; null where empty or not understood
-    factor: np.ndarray  # (n,) what the words around a number multiply it by, and its sign
+    power: pa.Array  # (n,) what the words around a number multiply it by, as e6; '' for nothing
+    factor: np.ndarray  # (n,) its sign, and what a number that has an exponent is multiplied by
     empty: np.ndarray  # (n,) bool
     infinite: np.ndarray  # (n,) bool: the word inf
     bad: np.ndarray  # (n,) bool: no number in any notation
@@ -103,7 +104,7 @@ def _uniform(words, there, what):
         return np.zeros(len(words), bool), [f'{what} {", ".join(found)} read past']
     return (has if has.sum() * 2 < there.sum() else ~has) & there, []
 
-
+# %% ../../nbs/04_data.numbers.ipynb #e363ff1b
 def _powers(words, there, size):
     "What words for powers of ten multiply by, (n,); (n,) bool: those that are an exception; and a note."
     found = [w for w in pc.unique(words).to_pylist() if w]
@@ -120,6 +121,17 @@ def _powers(words, there, size):
     names = ', '.join(f'{w} as {_POWERS[w.lower()]:,.0f}' for w in found)
     return factor, np.zeros(len(words), bool), [f'{names}']
 
+# %% ../../nbs/04_data.numbers.ipynb #2ccbd5cc
+def _as_exponents(core, factor):
+    "Factors as exponents to be written behind the digits, so that 32.24M is the double nearest to it; and those left."
+    if (factor == 1).all():
+        return pa.repeat('', len(factor)), factor
+    places = np.rint(np.log10(factor)).astype(int)
+    own = np.asarray(pc.match_substring_regex(core, '[eE]'))
+    written = (places > 0) & ~own
+    power = np.where(written, np.char.add('e', places.astype(str)), '')
+    return pa.array(power), np.where(written, 1.0, factor)
+
 
 def take_apart(
     column  # arrow array of text
@@ -135,22 +147,25 @@ def take_apart(
     core = _group(hit, 'core')
     size = np.where(np.asarray(pc.match_substring_regex(core, r'^\d+$')), np.asarray(pc.utf8_length(core)), 0)
     factor, odd, notes = _powers(_group(hit, 'power'), there, 10.0 ** (size - 1) * (size > 0))
+    power, factor = _as_exponents(core, factor)
     for name, what in (('before', 'currency'), ('after', 'unit')):
         exceptions, note = _uniform(_group(hit, name), there, what)
         odd, notes = odd | exceptions, notes + note
     minus = np.asarray(pc.or_(pc.equal(_group(hit, 'sign'), '-'), pc.equal(_group(hit, 'sign2'), '-')))
     core = pc.if_else(pa.array(there & ~odd), core, None)
-    return Cells(core, np.where(minus, -factor, factor), empty, infinite, bad | odd, notes)
+    return Cells(core, power, np.where(minus, -factor, factor), empty, infinite, bad | odd, notes)
 
 # %% ../../nbs/04_data.numbers.ipynb #bbe98a29
-def _cast(core, notation):
-    "Cells as (n,) float64 in a notation; NaN where they are no number in it."
+def _cast(core, notation, power=''):
+    "Cells as (n,) float64 in a notation, times powers of ten like e6; NaN where they are no number in it."
     fits = pc.match_substring_regex(core, notation.pattern)
     text = pc.if_else(pc.fill_null(fits, False), core, None)
     if notation.group:
         text = pc.replace_substring(text, notation.group, '')
     if notation.decimal != '.':
         text = pc.replace_substring(text, notation.decimal, '.')
+    if not isinstance(power, str):
+        text = pc.binary_join_element_wise(text, power, '')
     return np.asarray(pc.fill_null(pc.cast(text, pa.float64()), np.nan))
 
 
@@ -214,15 +229,15 @@ class Numbers:
 def _allowed(decimal, thousands):
     "The notations that the keys leave."
     left = [n for n in NOTATIONS if decimal in (None, n.decimal)]
-    return left if thousands is None else [n for n in left if n.group in ('', thousands)]
+    return [n for n in left if thousands is None or n.group in ('', thousands) and n.decimal != thousands]
 
 
-def _readings(core, notations, smooth, plain_likely):
+def _readings(core, power, notations, smooth, plain_likely):
     "The readings that hold for every cell, and the notation that holds for most with the cells where it fails."
     there = np.asarray(core.is_valid())
     readings, best = [], None
     for n in notations:
-        values = _cast(core, n)
+        values = _cast(core, n, power)
         fails = there & (np.isnan(values) | _odd_ones(core, n, values, smooth))
         if not fails.any():
             prior = float(plain_likely and n == PLAIN)
@@ -232,11 +247,11 @@ def _readings(core, notations, smooth, plain_likely):
     return readings, best
 
 
-def _pick(core, shape, keys, smooth, sep, shown):
+def _pick(core, power, shape, keys, smooth, sep, shown):
     "`Numbers` of the cells `core` of columns of a `shape`; `shown` are the signs that other columns group by."
     notations = _allowed(*keys)
     plain_likely = sep != ';' and '.' not in shown
-    readings, (notation, values, fails) = _readings(core, notations, smooth, plain_likely)
+    readings, (notation, values, fails) = _readings(core, power, notations, smooth, plain_likely)
     if not readings:
         return Numbers(np.where(fails, np.nan, values).reshape(shape), fails.reshape(shape), notation)
 
@@ -262,8 +277,11 @@ def _combine(columns):
     "`Cells` of several columns, one after the other."
     parts = [take_apart(c) for c in columns]
     core = pa.concat_arrays([p.core for p in parts])
+    power = pa.concat_arrays([p.power for p in parts])
+    power = power if pc.any(pc.not_equal(power, '')).as_py() else ''
     join = lambda name: np.stack([getattr(p, name) for p in parts])  # noqa: E731
-    return core, join('factor'), join('bad'), join('infinite'), list(dict.fromkeys(n for p in parts for n in p.notes))
+    notes = list(dict.fromkeys(n for p in parts for n in p.notes))
+    return core, power, join('factor'), join('bad'), join('infinite'), notes
 
 
 def read_numbers(
@@ -281,8 +299,8 @@ def read_numbers(
         for g in groups:
             if again and not read[g[0]].rivals:
                 continue
-            core, factor, bad, infinite, notes = cells[g[0]]
-            made = _pick(core, bad.shape, (decimal, thousands), g == prices, sep, shown)
+            core, power, factor, bad, infinite, notes = cells[g[0]]
+            made = _pick(core, power, bad.shape, (decimal, thousands), g == prices, sep, shown)
             made.roles, made.notes = g, notes + made.notes
             made.values = np.where(infinite, np.inf, made.values * factor)
             made.bad = made.bad | bad

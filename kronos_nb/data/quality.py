@@ -11,6 +11,7 @@ from html import escape
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ..config import DataConfig
 from .bars import ROUNDING, excess_over_range
@@ -77,8 +78,8 @@ def _describe(df):
         last=t.iloc[-1],
         **gaps,
         duplicates=len(t) - len(stamps),
-        empty=sum(int(np.isnan(c).sum()) for c in columns),
-        infinite=sum(int(np.isinf(c).sum()) for c in columns),
+        empty=int(np.logical_or.reduce([np.isnan(c) for c in columns]).sum()),  # bars, not cells
+        infinite=int(np.logical_or.reduce([np.isinf(c) for c in columns]).sum()),
         high_low=int((excess_over_range(df) > ROUNDING).sum()),
         not_positive=sum(int((p <= 0).sum()) for p in prices),
         zero_volume=int((columns[4] == 0).sum()),
@@ -100,7 +101,7 @@ def _nearest(ratio, factors):
     best = distance.argmin(1)
     return all_factors[best], distance[np.arange(len(ratio)), best]
 
-
+# %% ../../nbs/07_data.quality.ipynb #6fd4f37a
 def _price_steps(opening, close):
     "Rows at which prices step by a round factor and stay there, and the factors; from (n,) opens and closes."
     with np.errstate(all='ignore'):
@@ -142,7 +143,7 @@ def _volume_steps(day, volume):
             last = at
     return found
 
-
+# %% ../../nbs/07_data.quality.ipynb #0a10f4fa
 def _as_factor(factor):
     "A factor as a person says it: divided by 2."
     return f'multiplied by {factor:g}' if factor > 1 else f'divided by {1 / factor:g}'
@@ -168,7 +169,7 @@ def _count_windows(frames, data, findings):
     rows = {}
     for symbol, f in frames.items():
         rows[symbol] = row = {}
-        for split, (first, end) in data.split_bounds(len(f)).items():
+        for split, (first, end) in data.split_bounds(len(f), f['timestamps'].to_numpy()).items():
             row[f'{split} bars'] = end - first
             row[f'{split} windows'] = max(0, end - first - data.window + 1)
     table = pd.DataFrame(rows).T
@@ -180,6 +181,40 @@ def _count_windows(frames, data, findings):
         findings.problems.append(data.too_short(split, longest, table.loc[longest, f'{split} bars']))
     return table
 
+# %% ../../nbs/07_data.quality.ipynb #288174a7
+_SYMBOLS_SHOWN, _LINES_SHOWN = 8, 8  # of the table; of notes and of problems
+_WRONG = ['duplicates', 'empty', 'infinite', 'high_low', 'not_positive']
+_ODD = ['unit_changes', 'missing_days', 'irregular_days', 'zero_volume', 'flat']
+_STILL = 10  # so many equal closes in succession are unusual
+
+
+def _worst_first(symbols):
+    "The symbols of a report, the least usual first, and how many are unusual at all."
+    still = symbols['longest_still'].where(symbols['longest_still'] >= _STILL, 0)
+    ranks = symbols[_ODD].assign(still=still)
+    ranks.insert(0, 'wrong', symbols[_WRONG].sum(axis=1))
+    order = ranks.sort_values(list(ranks), ascending=False, kind='stable').index
+    return order, int((ranks > 0).any(axis=1).sum())
+
+
+def _moment(t):
+    "A stamp without what is zero in it: 2024-01-02, or 2024-01-02 09:35."
+    return f'{t:%Y-%m-%d}' if t == t.normalize() else str(t).removesuffix(':00')
+
+
+def _brief_columns(symbols, windows):
+    "Of rows of a report what tells them apart: extent, the counts that are not zero, windows as one column."
+    counts = symbols[[*_WRONG, *_ODD, 'longest_still']]
+    said = counts.columns[(counts > 0).any()].drop('longest_still')
+    if (counts['longest_still'] >= _STILL).any():
+        said = [*said, 'longest_still']
+    table = symbols[['bars', 'frequency']].assign(
+        first=symbols['first'].map(_moment), last=symbols['last'].map(_moment), **{c: counts[c] for c in said}
+    )
+    columns = windows.filter(like='windows')
+    title = 'windows ' + '/'.join(c.split()[0] for c in columns)
+    return table.assign(**{title: [' / '.join(f'{n:,}' for n in row) for row in columns.to_numpy()]})
+
 # %% ../../nbs/07_data.quality.ipynb #2587101a
 @dataclass
 class DataReport:
@@ -190,6 +225,7 @@ class DataReport:
     notes: list[str]  # what was decided while reading
     problems: list[str]  # why training would refuse the data; empty if it would not
     data: DataConfig  # windows and ratios it was checked against
+    verbose: bool = False  # print every symbol, note and problem?
 
     @property
     def ok(self) -> bool:
@@ -204,35 +240,64 @@ class DataReport:
         n = len(self.problems)
         return f'REFUSED: {self.problems[0]}' + (f' [the first of {n} problems]' if n > 1 else '')
 
-    def _tables(self):
-        "Titles and texts of the three tables: what there is, what is unusual, how many windows it makes."
-        d, n = self.data, len(self.symbols)
-        cut = self.symbols.columns.get_loc('largest_gap') + 1
-        total = self.windows.filter(like='windows').sum()
-        windows = (
-            f'windows of {d.window} bars ({d.lookback_window} + {d.predict_window} + 1), shares {d.train_ratio:g} /'
-            f' {d.val_ratio:g} / {d.test_ratio:g}'
-        )
-        text = lambda table: table.to_string(max_rows=40)  # noqa: E731
-        return [
-            (f'{n} symbol{"s" * (n > 1)}, {self.symbols["bars"].sum():,} bars', text(self.symbols.iloc[:, :cut])),
-            ('unusual or wrong', text(self.symbols.iloc[:, cut:])),
-            (windows, text(self.windows) + '\n' + ', '.join(f'{n:,} {k}' for k, n in total.items())),
-        ]
+    def table(self) -> pd.DataFrame:  # a row per symbol
+        "What was counted per symbol, windows included, as `kronos_check_data --out` writes it."
+        return self.symbols.join(self.windows)
 
     def __str__(self):
-        "Tables, notes, problems and verdict, as the command prints them."
-        parts = self._tables() if len(self.symbols) else []
-        for title, lines in (('notes', self.notes), ('problems', self.problems)):
+        "Tables, notes, problems and verdict, as the command prints them: under 40 lines unless `verbose`."
+        parts, limit = [], None if self.verbose else _LINES_SHOWN
+        if len(self.symbols):
+            parts.append(self._heading())
+            parts += [f'{t}\n{text}' for t, text in (self._full_tables() if self.verbose else [self._brief_table()])]
+        for title, lines in (('notes', self.notes), ('the other problems', self.problems[1:])):
             if lines:
-                parts.append((title, '\n'.join(f'- {line}' for line in lines)))
-        return '\n\n'.join([*(f'{title}\n{text}' for title, text in parts), self.verdict])
+                more = [f'- and {len(lines) - limit} more'] if limit and len(lines) > limit else []
+                parts.append('\n'.join([title, *(f'- {line}' for line in lines[:limit]), *more]))
+        if limit and (len(self.symbols) > _SYMBOLS_SHOWN or max(len(self.notes), len(self.problems) - 1) > limit):
+            parts.append('all of it: --verbose, or --out report.csv for a row per symbol')
+        return '\n\n'.join([*parts, self.verdict])
 
     __repr__ = __str__
 
     def _repr_html_(self):
         "The tables and the verdict, for a notebook."
         return f'{self.symbols.to_html(max_rows=20)}{self.windows.to_html(max_rows=20)}<p>{escape(self.verdict)}</p>'
+
+# %% ../../nbs/07_data.quality.ipynb #74a914eb
+@patch
+def _full_tables(self: DataReport):
+    "Titles and texts of three tables: what there is, what is unusual, how many windows it makes."
+    cut = self.symbols.columns.get_loc('largest_gap') + 1
+    yield 'what there is', self.symbols.iloc[:, :cut].to_string()
+    yield 'unusual or wrong', self.symbols.iloc[:, cut:].to_string()
+    yield 'windows', self.windows.to_string()
+
+
+@patch
+def _brief_table(self: DataReport):
+    "The title and text of a table of the symbols that are least usual."
+    order, unusual = _worst_first(self.symbols)
+    shown = self.symbols.loc[order[:_SYMBOLS_SHOWN]]
+    table = _brief_columns(shown, self.windows.loc[shown.index])
+    rest = len(order) - len(shown)
+    title = 'the least usual first' if rest else 'symbol by symbol'
+    more = f'\nand {rest} more symbols, {max(0, unusual - len(shown))} of them unusual' if rest else ''
+    return title, table.to_string() + more
+
+# %% ../../nbs/07_data.quality.ipynb #3d438e8d
+@patch
+def _heading(self: DataReport):
+    "How much there is, from when to when, and how many windows it makes."
+    d, s, total = self.data, self.symbols, self.windows.filter(like='windows').sum()
+    sizes = ', '.join(s['frequency'].value_counts().index[:4])
+    shares = f'{d.train_ratio:g} / {d.val_ratio:g} / {d.test_ratio:g}'
+    return (
+        f'{len(s):,} symbol{"s" * (len(s) > 1)}, {s["bars"].sum():,} bars of {sizes}, {_moment(s["first"].min())}'
+        f' to {_moment(s["last"].max())}\n{", ".join(f"{n:,} {k}" for k, n in total.items())} of {d.window} bars'
+        f' ({d.lookback_window} + {d.predict_window} + 1), '
+        f'{"cut as data.periods says" if d.periods else f"shares {shares}"}'
+    )
 
 # %% ../../nbs/07_data.quality.ipynb #4bd1ce08
 def inspect_klines(

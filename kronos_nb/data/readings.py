@@ -41,9 +41,9 @@ class Evidence:
 def weigh(
     reading: Reading,  # the values are whole: nothing is missing
     evidence: list[Evidence]  # what to look at
-) -> float:  # higher is better
-    "How much speaks for a reading."
-    return reading.prior + sum(e.weight * e.measure(reading.values) for e in evidence)
+) -> np.ndarray:  # (evidence,) higher is better
+    "How much each piece of evidence speaks for a reading."
+    return np.array([e.weight * e.measure(reading.values) for e in evidence])
 
 # %% ../../nbs/02_data.readings.ipynb #0b9ac241
 MARGIN = 0.75  # how far ahead a reading must be; a single weak piece of evidence (0.5) is not enough
@@ -80,10 +80,12 @@ def choose(
     readings = _distinct(readings)
     if len(readings) < 2:
         return Choice(readings[0] if readings else None)
-    weights = [weigh(r, evidence) for r in readings]
+    seen = np.stack([weigh(r, evidence) for r in readings])
+    weights = seen.sum(1) + [r.prior for r in readings]
     order = np.argsort(weights)[::-1]
     best = order[0]
-    close = [i for i in order[1:] if weights[i] > weights[best] - MARGIN]
+    against = np.maximum(seen - seen[best], 0).sum(1)  # what speaks for a reading rather than for the best
+    close = [i for i in order[1:] if weights[best] - weights[i] - against[i] < MARGIN]
     refuted = [readings[i] for i in order[1:] if i not in close]
     return Choice(readings[best], [readings[i] for i in close], refuted)
 

@@ -28,9 +28,12 @@ def most_common_moves(
     share: float = 0.  # of the moves from its key, the share it must exceed
 ) -> dict:  # key -> its most common move; keys without one are left out
     "The most common move from every key."
-    t = pd.DataFrame(dict(k=keys, m=moves)).groupby(['k', 'm']).size().rename('n').reset_index()
-    t = t[(t['n'] >= least) & (t['n'] > share * t.groupby('k')['n'].transform('sum'))]
-    return t.sort_values('n', ascending=False, kind='stable').drop_duplicates('k').set_index('k')['m'].to_dict()
+    (starts, k), (ends, m) = (np.unique(x, return_inverse=True) for x in (keys, moves))
+    pairs, n = np.unique(k * len(ends) + m, return_counts=True)
+    k, m = np.divmod(pairs, max(1, len(ends)))
+    kept = (n >= least) & (n > share * np.bincount(k, n)[k])
+    rising = np.argsort(-n[kept], kind='stable')[::-1]  # the last of a key is its most common
+    return dict(zip(starts[k[kept][rising]].tolist(), ends[m[kept][rising]].tolist()))
 
 
 def weekday(

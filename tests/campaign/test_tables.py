@@ -65,7 +65,8 @@ def test_what_was_written_is_read(tmp_path, table):
         klines = load_klines(path, **dialect.keys)
     except UserError as e:
         tally['refused'] += 1
-        assert not dialect.must or len(frame) < 60, str(e)
+        few = len(frame) < 60 or frame.timestamps.dt.normalize().nunique() < 3  # one date tells no day from a month
+        assert not dialect.must or few, str(e)
         return
     (read,) = klines.frames.values()
     compare(read, frame, dialect)
