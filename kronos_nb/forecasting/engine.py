@@ -769,24 +769,28 @@ class KernelDecoder(KernelBlocks):
         # nothing is shown, and nobody can interrupt, within a call: a second or so
         self.stride = max(1, 2**17 // (rows * self.width))
 
-    def decode(self,
-               begin: int, end: int,  # the bars to make
-               times: torch.Tensor,  # (B, horizon, d): the vectors of the times of all bars to come
-               uniforms: torch.Tensor,  # (B, paths, horizon, 2)
-               new: torch.Tensor):  # (2, B, paths, horizon): coarse and fine ids, written to
-        "Sample bars begin..end-1."
-        how, paths = self.sampling, new.shape[2]
-        options = loops.DecodeOptions(np.float32(how.T), how.top_k, np.float32(how.top_p), self.max_context)
-        bars = loops.Bars(
-            _array(times),
-            _array(uniforms.flatten(0, 1).float()),
-            self.rope,
-            self.dep_rope,
-            _array(self.lengths),
-            _array(self.last.repeat_interleave(paths, 0)),
-            new.flatten(1, 2).numpy(),
-        )
-        loops.decode_bars(begin, end, self.predictor, self.cache, self.dep_cache, bars, options, self.state)
+# %% ../../nbs/31_forecasting.engine.ipynb #4ffc0ccf
+@patch
+def decode(
+    self: KernelDecoder,
+    begin: int, end: int,  # the bars to make
+    times: torch.Tensor,  # (B, horizon, d): the vectors of the times of all bars to come
+    uniforms: torch.Tensor,  # (B, paths, horizon, 2)
+    new: torch.Tensor  # (2, B, paths, horizon): coarse and fine ids, written to
+):
+    "Sample bars begin..end-1."
+    how, paths = self.sampling, new.shape[2]
+    options = loops.DecodeOptions(np.float32(how.T), how.top_k, np.float32(how.top_p), self.max_context)
+    bars = loops.Bars(
+        _array(times),
+        _array(uniforms.flatten(0, 1).float()),
+        self.rope,
+        self.dep_rope,
+        _array(self.lengths),
+        _array(self.last.repeat_interleave(paths, 0)),
+        new.flatten(1, 2).numpy(),
+    )
+    loops.decode_bars(begin, end, self.predictor, self.cache, self.dep_cache, bars, options, self.state)
 
 # %% ../../nbs/31_forecasting.engine.ipynb #d83cf0d8
 @patch

@@ -45,18 +45,21 @@ def pick(
 # %% ../../nbs/30_forecasting.sampling.ipynb #91831bc0
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    "How the tokens of a forecast are drawn."
+    "How tokens are drawn, and what is made of them."
 
     T: float = 1.  # temperature; 0 takes the likeliest
     top_k: int = 0  # keep the k likeliest; 0 keeps all
     top_p: float = 1.  # keep the likeliest that hold this probability, at least one
-    seed: int|None = None  # of the uniforms; None draws fresh ones
+    seed: int|tuple|None = None  # of the uniforms, one for all or one per series; None draws fresh ones
     s2: str = 'train'  # how the fine token is decoded: as in training, or 'reference', see `generate`
     window: str = 'roll'  # when the context is full: 'roll' or 'recompute', see `generate`
+    raw: bool = False  # leave bars as the decoder has them? Then nothing of the following is done
+    anchor: bool = True  # let paths start from where the last bar closed, not from where it is decoded?
+    postprocess: bool = True  # correct drift and spread as the model's forecast.json says?
 
 # %% ../../nbs/30_forecasting.sampling.ipynb #d9365af3
 def draw_uniforms(
-    seed: int|None,  # None draws fresh ones
+    seed: int|tuple|None,  # one for all, or one per series; None draws fresh ones
     series,  # (B,) integers that name the series
     paths: int,  # per series
     horizon: int  # bars
@@ -65,7 +68,8 @@ def draw_uniforms(
     if seed is None:
         seed = int(np.random.SeedSequence().entropy % 2**63)
     out = np.empty((len(series), paths, horizon, 2), np.float32)  # at once: too many are refused before any is drawn
-    for of_series, s in zip(out, series):
+    seeds = seed if isinstance(seed, tuple) else [seed] * len(series)
+    for of_series, s, own_seed in zip(out, series, seeds):
         for p, of_path in enumerate(of_series):
-            np.random.default_rng((seed, int(s), p)).random(out=of_path, dtype=np.float32)
+            np.random.default_rng((own_seed, int(s), p)).random(out=of_path, dtype=np.float32)
     return torch.from_numpy(out)

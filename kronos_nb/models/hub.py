@@ -124,7 +124,7 @@ def _without_prefix(tensors: dict, file) -> dict:
             tensors = {name.removeprefix(prefix): t for name, t in tensors.items()}
     return tensors
 
-
+# %% ../../nbs/22_models.hub.ipynb #efe6832a
 def _listed(names) -> str:
     "The first names of several."
     names = sorted(names)
@@ -150,6 +150,11 @@ def _compare_tensors(kind: str, file, expected: dict, found: dict):
         more = f' (and {len(wrong) - 3} more)' if len(wrong) > 3 else ''
         raise UserError(f'{file}: not the weights of this {kind}: {"; ".join(wrong[:3])}{more}')
 
+# %% ../../nbs/22_models.hub.ipynb #d8cb971a
+_TYPES = dict(
+    F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16, I64=torch.int64, I32=torch.int32
+)  # others are none a model has
+
 
 def _check_header(cls: type, shape: dict, file: Path):
     "Hold the header of a file of weights against the model that its config.json describes, before either takes memory."
@@ -163,12 +168,7 @@ def _check_header(cls: type, shape: dict, file: Path):
             found[name] = torch.empty(part.get_shape(), dtype=dtype, device='meta')
     _compare_tensors(cls.__name__, file, expected, _without_prefix(found, file))
 
-
-_TYPES = dict(
-    F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16, I64=torch.int64, I32=torch.int32
-)  # others are none a model has
-
-
+# %% ../../nbs/22_models.hub.ipynb #98f10792
 def _known_kind(file: Path) -> str | None:
     "What a file that is no weights is instead, where its first bytes tell."
     try:

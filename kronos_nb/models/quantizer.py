@@ -82,6 +82,7 @@ class BinarySphericalQuantizer(nn.Module):
         self.gamma = gamma
         self.zeta = zeta
         self.scale = dim**-0.5
+        self.over_processes = True  # do all processes call this equally often? Then usage is averaged over them
         # in every published checkpoint; arithmetic here needs neither
         self.register_buffer('basis', 2 ** torch.arange(dim - 1, -1, -1))
         self.register_buffer('group_basis', 2 ** torch.arange(group_size - 1, -1, -1))
@@ -100,7 +101,7 @@ class BinarySphericalQuantizer(nn.Module):
         p = torch.stack((p, 1 - p), -1)
         usage = p.flatten(0, -3).mean(0)
         per_sample = entropy(p).sum(-1).mean()
-        codebook = entropy(mean_over_processes(usage) if self.training else usage).sum()
+        codebook = entropy(mean_over_processes(usage) if self.training and self.over_processes else usage).sum()
         commit = (codes.detach() - z).square().sum(-1).mean()
         return self.beta * commit + self.zeta * (self.gamma0 * per_sample - self.gamma * codebook)
 
