@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastcore.script import Param
 
+from .cluster import runs_in_ranks
 from .config import load_config
 from .errors import as_command
 
@@ -17,15 +18,16 @@ if TYPE_CHECKING:
     from kronos_nb.evaluation.judge import SequentialResult
 
 # %% ../nbs/73_train_sequential.ipynb #212ef407
+@runs_in_ranks
 def train_sequential(
     config: str = None,  # YAML file of the run; from Python also a dict of sections or a `FinetuneConfig`
     skip_existing: bool = False,  # skip a stage whose best_model is there already
-    skip_basemodel: bool = False,  # stage 1 only
-    skip_tokenizer: bool = False,  # stage 2 only, with the tokenizer fine-tuned before
+    skip_basemodel: bool = False,  # stage 1 only: no predictor, which files and keys call basemodel
+    skip_tokenizer: bool = False,  # stage 2 only: the predictor, with the tokenizer fine-tuned before
     set: Param('override a key, e.g. training.batch_size=8; may be given several times', action='append') = None,
     # auto goes on from the newest checkpoints, never starts anew, a folder goes on from that checkpoint
     resume: str = 'auto',
-    dry_run: bool = False  # only say what would be done: parameters, windows, steps, memory, files
+    dry_run: bool = False  # only say what would be done: parameters, windows, steps, time, memory, files
 ) -> 'SequentialResult | str':  # a text, if nothing was to be done but that
     "Fine-tune tokenizer and predictor, draw and score their forecasts."
     flags = {
@@ -36,12 +38,13 @@ def train_sequential(
     overrides = [*(set or ()), *(key for key, given in flags.items() if given)]
     load_config(config, overrides)  # a mistake in it is told before torch is loaded
     from kronos_nb.evaluation.judge import conclude
-    from kronos_nb.training.run import open_run
+    from kronos_nb.training.run import check_folders, open_run
     from kronos_nb.training.sequential import describe_stages, starting_models, train_stages
 
     with open_run(config, overrides, resume) as run:
         models = starting_models(run)
         if dry_run:
+            check_folders(run.cfg)
             return describe_stages(run, models)
         tokenizer, predictor = train_stages(run, models)
         return conclude(run, tokenizer, predictor)

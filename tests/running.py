@@ -5,6 +5,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from importlib import import_module
@@ -42,17 +43,22 @@ def fork_server(warmed=False):
     return context
 
 
-def run_command(command, argv, log, prepare=None, *args):
+def run_command(begun, command, argv, log, prepare=None, *args):
     "In the child: what a shell does with `kronos_... argv`, after `prepare(*args)`, a name in a module of tests."
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    sys.stdout, sys.stderr = (os.fdopen(n, 'w', buffering=1) for n in (1, 2))
-    if prepare:
-        module, name = prepare.split(':')
-        getattr(import_module(module), name)(*args)
     try:
+        begun.send_bytes(b'.')
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        sys.stdout, sys.stderr = (os.fdopen(n, 'w', buffering=1) for n in (1, 2))
+        if prepare:
+            module, name = prepare.split(':')
+            getattr(import_module(module), name)(*args)
         import_module(f'kronos_nb.{command}').main(argv)
+    except KeyboardInterrupt:  # before the command has begun: so Python ends a process that is no fork
+        traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     except Exception:
         traceback.print_exc()
         raise
@@ -63,10 +69,14 @@ class Command:
 
     def __init__(self, context, command, argv, log, *prepare):
         self.log = Path(log)
-        self.process = context.Process(target=run_command, args=(command, list(map(str, argv)), str(log), *prepare))
+        self.begun, begun = context.Pipe(duplex=False)
+        args = begun, command, list(map(str, argv)), str(log), *prepare
+        self.process = context.Process(target=run_command, args=args)
         self.process.start()
+        begun.close()
 
     def send(self, number):
+        self.begun.poll(10)  # until then `multiprocessing` would answer
         if self.process.is_alive():
             os.kill(self.process.pid, number)
 

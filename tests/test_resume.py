@@ -191,3 +191,8 @@ def test_a_dry_run_writes_nothing(tmp_path):
         result.returncode == 0 and 'memory per process' in result.stdout and 'basemodel' in result.stdout
     ), result.stderr
     assert [p.name for p in tmp_path.iterdir()] == ['small.yaml']
+    assert result.stdout.count('time: about') == 2, result.stdout
+    (tmp_path / 'file').touch()
+    blocked = f'model_paths.base_path={tmp_path / "file"}'
+    result = run('-m', 'kronos_nb.train_sequential', '--config', config(tmp_path), '--dry-run', '--set', blocked)
+    assert result.returncode == 2 and 'this is a file' in result.stderr, result.stderr

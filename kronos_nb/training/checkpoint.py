@@ -107,6 +107,18 @@ def step_of(
     return int(_NAME.fullmatch(path.name)[1])
 
 # %% ../../nbs/41_training.checkpoint.ipynb #f5674813
+def _checkpoint_files(step: int, model: nn.Module, state: dict, identity: dict) -> dict[str, bytes]:
+    "The contents of a checkpoint's files, by name."
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    files = {
+        'model.safetensors': save_tensors({k: v.detach().cpu().clone() for k, v in model.state_dict().items()}),
+        'state.pt': buffer.getvalue(),
+    }
+    about = dict(step=step, identity=identity, digests={n: digest(d) for n, d in files.items()})
+    return files | {'checkpoint.json': json.dumps(about, indent=1).encode()}
+
+# %% ../../nbs/41_training.checkpoint.ipynb #d571f90c
 @patch
 def save(self: Checkpoints,
          step: int,  # optimiser steps done
@@ -132,18 +144,14 @@ def save(self: Checkpoints,
     return final
 
 
-def _checkpoint_files(step: int, model: nn.Module, state: dict, identity: dict) -> dict[str, bytes]:
-    "The contents of a checkpoint's files, by name."
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    files = {
-        'model.safetensors': save_tensors({k: v.detach().cpu().clone() for k, v in model.state_dict().items()}),
-        'state.pt': buffer.getvalue(),
-    }
-    about = dict(step=step, identity=identity, digests={n: digest(d) for n, d in files.items()})
-    return files | {'checkpoint.json': json.dumps(about, indent=1).encode()}
+@patch
+def _way_out(self: Checkpoints) -> str:
+    "What to do when the disk is full."
+    if paths := self.paths():
+        return f'{paths[-1]} is whole: make room, and run the same command again'
+    return 'make room, and start again'
 
-
+# %% ../../nbs/41_training.checkpoint.ipynb #9911f464
 @patch
 def _remove_others(self: Checkpoints, step: int):
     "Keep the checkpoint of a step and the newest before it, `keep` in all."
@@ -172,14 +180,6 @@ def tidy(self: Checkpoints):
             removed += tidy_folder(self.folder / name)
     if removed:
         log.info(f'{self.folder}: left by a run that was killed, and removed: {", ".join(p.name for p in removed)}')
-
-
-@patch
-def _way_out(self: Checkpoints) -> str:
-    "What to do when the disk is full."
-    if paths := self.paths():
-        return f'{paths[-1]} is whole: make room, and run the same command again'
-    return 'make room, and start again'
 
 # %% ../../nbs/41_training.checkpoint.ipynb #e603c3ea
 def _read_checkpoint(path: Path) -> tuple[dict, dict, dict]:

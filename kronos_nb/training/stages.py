@@ -165,21 +165,21 @@ def predictor_stage(
     "What the trainer needs to know to train a predictor."
     cache, t = TokenCache(tokenizer), cfg.training
 
-    def predict(net, batch, tokens, teacher_forcing):
-        "Logits and targets of the positions that are to be learnt."
+    def prepare(batch, tokens):
+        "Inputs of the model, all coarse targets, the first position to be learnt, and the targets from there on."
         inputs, targets = shift(tokens, batch.stamp)
         first = batch.lookback - 1 if t.predictor_loss == 'horizon' else 0
-        logits = net(*inputs, use_teacher_forcing=teacher_forcing, s1_targets=targets[0], first=first)
-        return logits, [x[:, first:] for x in targets]
+        return inputs, targets[0], first, [x[:, first:] for x in targets]
 
     def loss(net, batch):
         "The training loss of a batch; `net` is the model, wrapped."
-        logits, targets = predict(net, batch, cache.encode(batch), t.teacher_forcing)
-        return model.head.compute_loss(*logits, *targets)[0]
+        inputs, s1, first, targets = prepare(batch, cache.encode(batch))
+        return net(*inputs, t.teacher_forcing, s1, first, targets)
 
     def error(net, batch):
         "(B,) mean cross-entropies of both heads, teacher-forced."
-        logits, targets = predict(net, batch, cache.encode_once(batch), True)
+        inputs, s1, first, targets = prepare(batch, cache.encode_once(batch))
+        logits = net(*inputs, True, s1, first)
         return sum(model.head.errors(x, y).mean(1) for x, y in zip(logits, targets)) / 2
 
     return Stage(

@@ -136,17 +136,19 @@ def make_optimizer(
 
 # %% ../../nbs/43_training.step.ipynb #061226bf
 def epoch_plan(
-    run: Run  # the data, the configuration, the processes
+    run: Run,  # the data, the configuration, the processes
+    micro_batches: int | None = None  # of a step, in all processes; default accumulation_steps x processes
 ) -> EpochPlan:
     "Which training windows each step takes."
-    t = run.cfg.training
+    t, stride = run.cfg.training, run.cfg.data.window_stride
     return EpochPlan(
-        run.store.starts('train', stride=run.cfg.data.window_stride),
+        run.store.ranges('train', stride) if run.store.mapped else run.store.starts('train', stride=stride),
         t.batch_size,
         t.accumulation_steps,
         run.accelerator.num_processes,
         t.seed,
         t.samples_per_epoch,
+        micro_batches,
     )
 
 # %% ../../nbs/43_training.step.ipynb #e52a0e91
@@ -176,13 +178,17 @@ def train_step(
     stage: Stage,  # with `model` as accelerate prepared it
     acc: Accelerator,  # device and processes
     opt,  # the optimiser
-    batches: list[Batch]  # the micro-batches of this process
+    batches: list[Batch],  # the micro-batches of this process
+    share: float | None = None,  # micro-batches per process, on average; default as many as this one has
+    seeds: list[int] | None = None  # of dropout and sampling, one a micro-batch; default the generator goes on
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (mean loss, gradient norm before clipping)
     "One optimiser step over several micro-batches."
-    total = 0
+    total, share = 0, share or len(batches)
     for i, batch in enumerate(batches):
+        if seeds:
+            torch.manual_seed(seeds[i])
         with nullcontext() if i + 1 == len(batches) else acc.no_sync(stage.model):
-            loss = stage.loss(stage.model, batch.to(acc.device)) / len(batches)
+            loss = stage.loss(stage.model, batch.to(acc.device)) / share
             acc.backward(loss)
         total = total + loss.detach()
     norm = acc.clip_grad_norm_(stage.model.parameters(), stage.max_norm)
