@@ -1,12 +1,16 @@
 """What forecasts are worth where the truth is known, and on real bars: a table for every data set.
 
-    python benchmarks/figures.py --model nano                       # zero-shot
-    python benchmarks/figures.py --model nano --finetune configs/quickstart.yaml
+    python benchmarks/figures.py                                     # nano as it is
+    python benchmarks/figures.py --finetune --out figures.jsonl      # and fine-tuned on the older part of each data set
+    python benchmarks/figures.py --model EXPERIMENT --data a.csv b.csv
 
-Skill is 1 - CRPS / CRPS of the geometric random walk with the history's volatility.
+Skill is 1 - CRPS / CRPS of the geometric random walk with the history's volatility, on the newest 30 % of each series.
+Fine-tuning sees the oldest 60 %; drift and spread of its paths are fitted on the tenth between. A row that stands in
+--out already is not computed again.
 """
 
 import argparse
+import json
 import logging
 import sys
 import time
@@ -19,6 +23,7 @@ from kronos_nb import load_klines, load_predictor
 from kronos_nb.data.timestamps import time_features
 from kronos_nb.evaluation.baselines import geometric_random_walk
 from kronos_nb.evaluation.metrics import crps
+from kronos_nb.forecasting.postprocessing import PostProcessing
 from kronos_nb.forecasting.sampling import Sampling
 
 BARS, VOLATILITY = 1500, 0.01
@@ -81,7 +86,7 @@ def forecast(predictor, frames, origins, lookback, horizon, paths, seed=0, **cho
             bars.append(values[o - lookback : o])
             truth.append(values[o : o + horizon])
             stamps.append(features[o - lookback : o + horizon])
-    out = predictor.sample_paths(bars, stamps, paths, Sampling(seed=seed), **choices)
+    out = predictor.sample_paths(bars, stamps, paths, Sampling(seed=seed, **choices))
     return np.stack(bars), np.stack(truth), out
 
 
@@ -122,48 +127,96 @@ def spread_origins(lookback, horizon, share=0.3, most=12):
     return origins
 
 
-def planted_rows(predictor, lookback, horizon, paths, series, seed, **choices):
-    "A row for each process: ours, and the oracle's skill."
-    rows = {}
+def planted_data(series, seed):
+    "Name -> (frames, the closes the process itself would draw at some origins)."
+    data = {}
     for kind in PLANTED:
         made = [planted(kind, 1000 * seed + i) for i in range(series)]
-        origins = spread_origins(lookback, horizon)
-        history, truth, ours = forecast(predictor, [f for f, *_ in made], origins, lookback, horizon, paths, **choices)
-        rng = np.random.default_rng(seed)
-        best = [oracle(kind, f, r, s, o, horizon, paths, rng) for f, r, s in made for o in origins(len(f))]
-        rows[kind] = score(history, truth, ours)
+
+        def truth(origins, horizon, paths, kind=kind, made=made):
+            rng = np.random.default_rng(seed)
+            drawn = [oracle(kind, f, r, s, o, horizon, paths, rng) for f, r, s in made for o in origins(len(f))]
+            return np.stack(drawn)
+
+        data[kind] = [f for f, *_ in made], truth
+    return data
+
+
+def between(first, last, lookback, horizon, most):
+    "Origins whose targets lie between two shares of a frame."
+
+    def origins(n):
+        start, end = max(lookback, int(n * first)), int(n * last) - horizon
+        return np.unique(np.linspace(start, end, most).astype(int)) if end > start else np.empty(0, int)
+
+    return origins
+
+
+def correct(predictor, frames, a):
+    "Fit drift and spread of a predictor's paths to the bars before those it is judged on."
+    predictor.postprocessing = None
+    origins = between(0.6, 0.7, a.lookback, a.horizon, max(4, 160 // len(frames)))
+    history, truth, paths = forecast(predictor, frames, origins, a.lookback, a.horizon, a.paths, seed=1)
+    predictor.postprocessing = PostProcessing.fit(paths, truth, history[:, -1, 3])
+    return predictor
+
+
+def row(predictor, frames, truth, a):
+    "The figures of a predictor on a data set, and the oracle's skill where there is one."
+    origins = spread_origins(a.lookback, a.horizon, most=12 if len(frames) > 4 else 60 // len(frames) + 20)
+    history, real, ours = forecast(predictor, frames, origins, a.lookback, a.horizon, a.paths)
+    found = score(history, real, ours)
+    if truth:
         closes = history[..., 3].astype(float)
-        walk = geometric_random_walk(closes[..., None], horizon, paths, 0)[..., 0]
-        rows[kind]['oracle %'] = compare(truth[..., 3].astype(float), np.stack(best), walk, closes[:, -1])['skill %']
-    return rows
+        walk = geometric_random_walk(closes[..., None], a.horizon, a.paths, 0)[..., 0]
+        best = truth(origins, a.horizon, a.paths)
+        found['oracle %'] = compare(real[..., 3].astype(float), best, walk, closes[:, -1])['skill %']
+    if (p := predictor.postprocessing) is not None:
+        found |= {'drift x': p.drift, 'spread x': p.spread}
+    return found
 
 
-def real_rows(predictor, sources, lookback, horizon, paths, **choices):
-    "A row for each file or folder of K-lines."
-    rows = {}
-    for source in sources:
-        frames = list(load_klines(source).frames.values())
-        origins = spread_origins(lookback, horizon, most=60 // len(frames) + 20)
-        history, truth, ours = forecast(predictor, frames, origins, lookback, horizon, paths, **choices)
-        rows[Path(source).stem] = score(history, truth, ours)
-    return rows
+def predictors(name, frames, a):
+    "(what it is, a function that makes it) of every predictor to judge on a data set."
+    yield 'as it is', lambda: load_predictor(a.model)[0]
+    if not a.finetune:
+        return
+    from recipe import QUICKSTART, RECIPES, Recipe, finetune  # it imports this file
+
+    named = {f'{name}{i}': f for i, f in enumerate(frames)}
+    yield 'fine-tuned', lambda: correct(finetune(QUICKSTART, named, a.seed), frames, a)
+    if a.reference:
+        theirs = Recipe(**RECIPES['the reference'])
+        yield "the reference's recipe", lambda: finetune(theirs, named, a.seed)
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--model', nargs='+', required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', nargs='+', default=['nano'])
     parser.add_argument('--data', nargs='*', default=[str(Path(__file__).parent.parent / 'data/us_daily')])
+    parser.add_argument('--finetune', action='store_true', help='nano fine-tuned on the older part, too')
+    parser.add_argument('--reference', action='store_true', help="and fine-tuned by the reference's recipe")
     parser.add_argument('--lookback', type=int, default=128)
     parser.add_argument('--horizon', type=int, default=24)
     parser.add_argument('--paths', type=int, default=100)
     parser.add_argument('--series', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', default=None, help='JSON lines, a row each; what stands there is not computed again')
     a = parser.parse_args()
     logging.disable(logging.INFO)
-    predictor = load_predictor(a.model)[0]
-    began = time.time()
-    rows = planted_rows(predictor, a.lookback, a.horizon, a.paths, a.series, a.seed)
-    rows |= real_rows(predictor, a.data, a.lookback, a.horizon, a.paths)
+    out, rows, began = Path(a.out) if a.out else None, {}, time.time()
+    if out and out.exists():
+        rows = {tuple(r.pop('of')): r for r in map(json.loads, out.read_text().splitlines())}
+    data = planted_data(a.series, a.seed)
+    data |= {Path(source).stem: (list(load_klines(source).frames.values()), None) for source in a.data}
+    for name, (frames, truth) in data.items():
+        for kind, make in predictors(name, frames, a):
+            if (name, kind) in rows:
+                continue
+            rows[name, kind] = row(make(), frames, truth, a)
+            if out:
+                with out.open('a') as f:
+                    f.write(json.dumps(dict(of=[name, kind]) | rows[name, kind]) + '\n')
     print(pd.DataFrame(rows).T.round(1).to_string())
     print(f'{time.time() - began:.0f} s', file=sys.stderr)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastcore.script import Param
 
+from .cluster import runs_in_ranks
 from .config import load_config
 from .errors import UserError, as_command
 from .reading import read_flags, reads_files
@@ -17,7 +18,27 @@ from .reading import read_flags, reads_files
 if TYPE_CHECKING:
     from kronos_nb.evaluation.report import Evaluation
 
+# %% ../nbs/76_evaluate.ipynb #4bcd8592
+def _check_folds(folds: dict, data: 'str|None'):
+    "Refuse flags that belong to folds where there are none, and what folds cannot do."
+    if folds['folds'] is None:
+        given = [f'--{k}' for k, v in folds.items() if v is not None]
+        if given:
+            raise UserError(f'{given[0]} belongs to --walk_forward N, and that is not there')
+    elif data:
+        raise UserError('--data: --walk_forward trains and judges on the data of the configuration: leave --data out')
+
+
+def _walk_folds(config, set, options, folds):
+    "Train and judge in folds."
+    from kronos_nb.evaluation.rolling import EvaluationOptions
+    from kronos_nb.evaluation.walk_forward import WalkOptions, walk_forward
+
+    walk = WalkOptions(**{k: v for k, v in folds.items() if v is not None})
+    return walk_forward(load_config(config, set), EvaluationOptions(**options), walk)
+
 # %% ../nbs/76_evaluate.ipynb #8158952d
+@runs_in_ranks
 @reads_files
 def evaluate(
     config: str = None,  # YAML file of the run; from Python also a dict of sections or a `FinetuneConfig`
@@ -30,28 +51,43 @@ def evaluate(
     seed: int = 0,  # of the sampling
     data: str = None,  # other K-lines to evaluate on, all of them; default: the test split
     out: str = None,  # folder of the results; default: evaluation in the experiment's folder
+    details: bool = False,  # also keep the paths of all columns, and metrics of every symbol at every step
+    walk_forward: int = None,  # fine-tune and judge in so many folds that move forward in time, e.g. 4
+    refit_every: int = None,  # bars that a fold is judged on; default: two thirds of all bars, shared among the folds
+    window: str = None,  # bars that a fold is trained on: expanding (default), or sliding, as many as the first has
+    embargo: int = None,  # bars left out between training, validation and test of a fold; default: a horizon
+    warm_start: bool = False,  # start a fold from the weights of the fold before, not from the pretrained ones
     set: Param('override a key, e.g. forecast.temperature=0.9; may be given several times', action='append') = None,
     reading: dict = None  # keys of `ReadConfig`, each a flag of its own, for --data (default: those of the YAML)
 ) -> 'Evaluation':
-    "Say whether the model forecasts better than the untuned one and five baselines, and whether its intervals hold."
+    "Say whether the model forecasts better than the untuned one and seven baselines, and whether its intervals hold."
     for name, value in (('origins', origins), ('paths', paths)):
         if value < 2:
             raise UserError(f'--{name} is {value}, and must be at least 2')
     if horizon is not None and horizon < 1:
         raise UserError(f'--horizon is {horizon}, and must be at least 1')
+    if seed < 0:
+        raise UserError(f'--seed is {seed}, and must be at least 0')
     load_config(config, set)
     reading = read_flags(reading)
     if reading and not data:
         key = next(iter(reading))
         raise UserError(f'--{key} says how --data is read, and there is none: give --data, or say --set data.{key}=...')
 
+    folds = dict(folds=walk_forward, refit_every=refit_every, window=window, embargo=embargo)
+    folds |= dict(warm_start=warm_start or None)
+    _check_folds(folds, data)
+    options = dict(
+        models=models, origins=origins, horizon=horizon, paths=paths, seed=seed, data=data, out=out, reading=reading,
+        details=details,
+    )
+    if walk_forward is not None:
+        return _walk_folds(config, set, options, folds)
     from kronos_nb.evaluation.report import score_and_report
     from kronos_nb.evaluation.rolling import EvaluationOptions, forecast_parts, locked_results, plan_evaluation
     from kronos_nb.training.run import open_run
 
-    options = EvaluationOptions(
-        models=models, origins=origins, horizon=horizon, paths=paths, seed=seed, data=data, out=out, reading=reading
-    )
+    options = EvaluationOptions(**options)
     with open_run(config, set) as run:
         plan = plan_evaluation(run, options)
         with locked_results(plan, run.accelerator):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEGLIGIBLE', 'QUANTILES', 'COVERED', 'KEYS', 'OVER', 'HeldOut', 'crps', 'score_paths', 'random_walk_closes',
            'score_table', 'never_changes', 'ratio', 'score_rows', 'metric_table', 'information_coefficients',
-           'summarise', 'origin_errors']
+           'summarise', 'close_errors', 'origin_errors']
 
 # %% ../../nbs/51_evaluation.metrics.ipynb #30ba2a82
 from dataclasses import dataclass
@@ -75,17 +75,20 @@ def random_walk_closes(
 
 def score_table(
     held: HeldOut,  # forecasts and what happened
-    seed: int = 0  # of the random walk's paths
+    seed: int = 0,  # of the random walk's paths
+    before: HeldOut|None = None  # the same forecasts by the weights that training began with
 ) -> pd.DataFrame:  # a row per forecaster
     "Kronos beside the baselines, on the closing price."
     history, paths, truth = held.closes()
     closes = {
         'Kronos': paths,
+        'Kronos before fine-tuning': None if before is None else before.closes()[1],
         'last value': last_value(history[..., None], truth.shape[1])[..., 0],
         "random walk, history's volatility": random_walk_closes(held, seed),
     }
-    table = pd.DataFrame({name: score_paths(p, truth, history[:, -1]) for name, p in closes.items()}).T
-    table.loc['last value', '90 % interval covers, %'] = np.nan  # a point has no interval
+    scores = {name: score_paths(p, truth, history[:, -1]) for name, p in closes.items() if p is not None}
+    table = pd.DataFrame(scores).T
+    table.loc['last value', ['CRPS, %', '90 % interval covers, %']] = np.nan  # a point has no fan
     return table
 
 # %% ../../nbs/51_evaluation.metrics.ipynb #ab7cc67a
@@ -122,10 +125,24 @@ def _interval_columns(level, prefix='q'):
     return _quantile_column(0.5 - level / 200, prefix), _quantile_column(0.5 + level / 200, prefix)
 
 # %% ../../nbs/51_evaluation.metrics.ipynb #c1bbed7f
+def _distribution(truth, paths, calibration, columns):
+    "Quantiles, CRPS and PIT by name, (N, horizon, columns) each; the last two are empty for a point."
+    out = {_quantile_column(q): v for q, v in zip(QUANTILES, np.quantile(paths, QUANTILES, axis=1))}
+    if calibration is not None:
+        own = Calibration(calibration.levels, calibration.factors[..., columns])
+        out |= {_quantile_column(q, 'c'): own.quantile(paths, q) for q in QUANTILES}
+    out |= dict(crps=np.full(truth.shape, np.nan), pit=np.full(truth.shape, np.nan))
+    if paths.shape[1] > 1:
+        out['crps'] = crps(truth.astype(float), paths)
+        out['pit'] = (paths < truth[:, None]).mean(1) + (paths == truth[:, None]).mean(1) / 2
+    return out
+
+
 def score_rows(
     held: HeldOut,  # forecasts and what happened
     scale: dict,  # symbol -> (columns,) mean absolute change from bar to bar before the forecasts; NaN: leave it out
-    calibration: Calibration|None = None  # of the model's intervals
+    calibration: Calibration|None = None,  # of the model's intervals
+    whole: tuple = tuple(BAR_COLS)  # columns whose distribution is scored; of the others the median
 ) -> pd.DataFrame:  # a row per origin, step and column that was forecast
     "Everything the metrics are made of."
     n, horizon, columns = held.truth.shape
@@ -148,13 +165,13 @@ def score_rows(
             scale=flat(np.stack([scale[s] for s in held.symbols])[:, None]),
         )
     )
-    for q, values in zip(QUANTILES, np.quantile(paths, QUANTILES, axis=1)):
-        rows[_quantile_column(q)] = flat(values)
-    if calibration is not None:
-        for q in QUANTILES:
-            rows[_quantile_column(q, 'c')] = flat(calibration.quantile(paths, q))
-    rows['crps'] = flat(crps(held.truth.astype(float), paths))
     rows['point'] = flat(np.ptp(paths, axis=1)) == 0
+    scored = [i for i, c in enumerate(BAR_COLS[:columns]) if c in whole]
+    for name, values in _distribution(held.truth[..., scored], paths[..., scored], calibration, scored).items():
+        every = np.full((n, horizon, columns), np.nan)
+        every[..., scored] = values
+        rows[name] = every.ravel()
+    rows['q50'] = flat(np.median(paths, 1))
     return rows[rows.q50.notna() & rows['scale'].notna()].reset_index(drop=True)
 
 # %% ../../nbs/51_evaluation.metrics.ipynb #5d3ec478
@@ -223,8 +240,10 @@ def _cells(rows):
     scale = out.pop('scale').to_numpy()
     out = out.assign(**_losses_of(df, scale))
     out = out.join(_row_measures(rows).groupby(series).mean())
-    points = groups.point.all().to_numpy()  # a point has no interval
-    out.loc[points, [c for c in out if 'covers' in c or 'width' in c]] = np.nan
+    no_interval = groups.point.all().to_numpy() | out.crps.isna().to_numpy()
+    out.loc[no_interval, [c for c in out if 'covers' in c or 'width' in c]] = np.nan
+    of_a_distribution = [c for c in out if 'scaled_crps' in c or 'pinball' in c and c != 'pinball_50']
+    out.loc[out.crps.isna(), of_a_distribution] = np.nan
     return out
 
 
@@ -289,7 +308,7 @@ def _means(cells, over):
 
 def summarise(
     cells: pd.DataFrame  # from `metric_table`, with a column model
-) -> pd.DataFrame:  # metrics.csv: the same, `over` none, with rows whose `over` is steps, symbols, both
+) -> pd.DataFrame:  # the rows of metrics.csv: `over` is none, steps, symbols, both
     "Means over steps, over symbols, and over both, in which every forecast counts the same."
     cells = cells.assign(over='none', mse=cells.rmse**2, step=cells.step.astype('Int64'))
     means = [_means(cells, over) for over in OVER if over != 'none']
@@ -298,13 +317,27 @@ def summarise(
     first = [*KEYS, 'n']
     return out[[*first, *(c for c in out if c not in first)]]
 
+# %% ../../nbs/51_evaluation.metrics.ipynb #8c5b57b3
+def close_errors(
+    rows: pd.DataFrame  # from `score_rows`
+) -> pd.DataFrame:  # (forecasts, 6): symbol, origin, step, crps, ae, pit
+    "What a forecaster got wrong on the close, relative to the last one."
+    closes = rows[rows['column'] == 'close']
+    return pd.DataFrame(
+        dict(
+            symbol=closes.symbol,
+            origin=closes.origin,
+            step=closes.step,
+            crps=closes.crps / closes.close,
+            ae=(closes.q50 - closes.y).abs() / closes.close,
+            pit=closes.pit,
+        )
+    ).reset_index(drop=True)
+
 # %% ../../nbs/51_evaluation.metrics.ipynb #22685d66
 def origin_errors(
-    rows: pd.DataFrame  # from `score_rows`
+    errors: pd.DataFrame  # from `close_errors`
 ) -> pd.DataFrame:  # (moments, 2), indexed by the time stamp of the first bar: crps and ae
-    "What a forecaster got wrong on the close at each origin, relative to the last close, over steps and symbols."
-    closes = rows[rows['column'] == 'close']
-    errors = dict(
-        origin=closes.origin, crps=closes.crps / closes.close, ae=(closes.q50 - closes.y).abs() / closes.close
-    )
-    return pd.DataFrame(errors).groupby('origin').mean().sort_index()
+    "What a forecaster got wrong at each moment; their mean is the mean over forecasts."
+    groups = errors.groupby('origin')[['crps', 'ae']]
+    return groups.sum(min_count=1).sort_index() * (groups.ngroups / max(1, len(errors)))

@@ -28,7 +28,7 @@ values = st.sampled_from(odd)
 stamps = st.sampled_from(
     [FUTURE, FUTURE[::-1], FUTURE[:1] * 4, [*FUTURE[:3], pd.NaT], [*map(str, FUTURE)], ['x'] * 4, [1, 2, 3, 4]]
 ) | values
-damages = 'none none NaT text twice dates nan inf object empty index category complex bool'
+damages = 'none none NaT text twice dates nan inf object empty index category complex bool zone tickers symbols'
 CHOICES = ['T', 'top_k', 'top_p', 'sample_count', 'seed', 'pred_len', 's2', 'window', 'calendar', 'x_timestamp']
 
 
@@ -41,6 +41,13 @@ def damage(how, column, row):
         return df[:0]
     if how == 'index':
         return df.set_index('timestamps')
+    if how == 'zone':
+        return df.assign(timestamps=df.timestamps.dt.tz_localize('Europe/Berlin'))
+    if how == 'tickers':
+        own = df.set_index('timestamps').rename(columns=str.title)
+        return pd.concat({'A': own, 'B': own.drop(own.index[max(0, row - 1)])}, axis=1)  # not the last
+    if how == 'symbols':
+        return pd.concat([df.assign(symbol='A'), df.assign(symbol='B')]).sort_values('timestamps')
     if how == 'dates':
         return df.assign(**{column: df.timestamps})
     if how == 'category':
@@ -81,8 +88,12 @@ def test_any_call(predictor, how, column, row, future, choices):
         assert len(str(e)) < 5000
         return
     tally['forecasts'] += 1
-    assert np.isfinite(forecast.to_numpy()).all() and len(forecast) >= 1
-    assert forecast.index.is_monotonic_increasing and forecast.index[0] > BARS.timestamps.iloc[-1]
+    assert isinstance(forecast, dict) == (how in ('tickers', 'symbols'))
+    for frame in forecast.values() if isinstance(forecast, dict) else [forecast]:
+        assert np.isfinite(frame.to_numpy()).all() and len(frame) >= 1
+        assert how != 'zone' or 'x_timestamp' in choices or str(frame.index.tz) == 'Europe/Berlin'
+        clock = frame.index.tz_localize(None)
+        assert clock.is_monotonic_increasing and clock[0] > BARS.timestamps.iloc[-1]
 
 
 @pytest.fixture(scope='module', autouse=True)
