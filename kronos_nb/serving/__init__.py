@@ -1,0 +1,1 @@
+"Forecasts over HTTP: what waits together is computed together."
