@@ -153,6 +153,18 @@ def fields(cls, comments):
     return rows, args
 
 
+_FIELDS = {}  # of the classes described so far, by name: their bases stand in cells before them
+
+
+def with_inherited(cls, rows, args):
+    "Rows and arguments with those of the class's bases in front."
+    for base in reversed(cls.bases):
+        before = _FIELDS.get(ast.unparse(base), ([], []))
+        rows, args = before[0] + rows, before[1] + args
+    _FIELDS[cls.name] = rows, args
+    return rows, args
+
+
 # ---- objects
 
 
@@ -204,7 +216,7 @@ def class_(cls, source, comments):
         rows = parameter_rows(init, source, comments, True)
         head = signature(arguments(init, True), init.args.kwonlyargs)
     else:
-        rows, args = fields(cls, comments)
+        rows, args = with_inherited(cls, *fields(cls, comments))
         head = signature(args) if any('dataclass' in m for m in marks(cls)) else ''
     methods = [
         function(f, source, comments, cls.name, inside=True)

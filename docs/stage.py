@@ -12,7 +12,9 @@ import json
 import os
 import re
 import sys
+from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 from api import describe
 
@@ -24,12 +26,18 @@ NBS = ROOT / SETTINGS['nbs_path']
 GITHUB = f"{SETTINGS['git_url']}/blob/{SETTINGS['branch']}"
 
 FOLDERS = dict(
-    tutorials='Tutorials', how_to='How-to', explanations='Explanations', reference='Reference', benchmarks='Benchmarks'
+    tutorials='Tutorials',
+    zh='中文教程',
+    how_to='How-to',
+    explanations='Explanations',
+    reference='Reference',
+    benchmarks='Benchmarks',
 )
 TOP = dict(  # the modules that stand in no sub-package, before the first of them and after
     ground=('Ground', 'What a user tells the program, and how a mistake is answered.'),
     commands=('Commands', 'What is typed into a shell: flags are parsed, checked and handed to the packages.'),
 )
+CHANGELOG = ROOT / 'CHANGELOG.md'
 DIRECTIVE = re.compile(r'^\s*#\|\s*(.*?)\s*$\n?', re.M)
 WIDGET, PLOTLY = 'application/vnd.jupyter.widget-view+json', 'application/vnd.plotly.v1+json'
 
@@ -91,6 +99,31 @@ def read():
     return pages
 
 
+class Translation(Page):
+    "A notebook whose prose is another: code and outputs are those of the original."
+
+    def __init__(self, original, text):
+        "`text` is markdown in which `<!-- ID -->` stands before the prose of the cell ID."
+        self.__dict__ |= {k: deepcopy(v) for k, v in vars(original).items() if k != 'folder'}
+        self.folder, self.doc, self.defines = 'zh', f'zh/{original.doc.rpartition("/")[2]}', []
+        prose = dict(re.findall(r'<!-- ([0-9a-f]{8}) -->\n+(.*?)\n*(?=<!-- [0-9a-f]{8} -->|\Z)', text, re.S))
+        own = {c.get('id') for c in self.cells if c['cell_type'] == 'markdown'}
+        if other := prose.keys() ^ own:
+            print(f'{original.path.name}: the translation knows other cells: {", ".join(sorted(other))}')
+        for c in self.cells:
+            c['source'] = prose.get(c.get('id'), c['source'])  # what is not translated stays
+        self.title = re.search(r'^# (.+?)\s*$', self.cells[0]['source'], re.M)[1]
+        self.quote = ' '.join(re.findall(r'^> (.*)', self.cells[0]['source'], re.M))
+
+
+def translations(pages):
+    "The pages in `docs/zh`, one per file there, called as the notebook is."
+    by_name = {p.path.stem: p for p in pages}
+    return [
+        Translation(by_name[f.stem], f.read_text(encoding='utf-8')) for f in sorted((ROOT / 'docs/zh').glob('*.md'))
+    ]
+
+
 class Links:
     "Where links and names lead."
 
@@ -111,6 +144,8 @@ class Links:
             return f'#{anchor.lower()}' if not address else url
         else:
             path = Path(os.path.normpath(page.path.parent / address))
+        if path == CHANGELOG:
+            return os.path.relpath('changelog', Path(page.doc).parent) + '.md' + mark + anchor.lower()
         doc = next((d for name, d in self.readmes.items() if path == ROOT / name), None)
         other = self.pages.get(path) or next((p for p in self.pages.values() if doc and p.doc == doc), None)
         if other:
@@ -341,8 +376,7 @@ def contents(pages):
         },
     }
     shown, trees = ['## Contents'], []
-    if others := [p.doc for p in pages if not p.section and p.doc != 'index']:
-        trees.append(toctree(others))
+    trees.append(toctree([*(p.doc for p in pages if not p.section and p.doc != 'index'), 'changelog']))
     for folder, name in folders.items():
         mine = [p for p in pages if p.section == folder]
         if not mine:
@@ -368,6 +402,9 @@ def contents(pages):
 def main(out=ROOT/'_docs/source'):
     out, pages = Path(out), read()
     links, files = Links(pages), {}
+    pages += translations(pages)
+    changes = SimpleNamespace(path=CHANGELOG, doc='changelog', module=None, defines=[])
+    files['changelog.md'] = markdown(CHANGELOG.read_text(encoding='utf-8'), changes, links).encode()
     for p in pages:
         cells = staged(p, links) + (contents(pages) if p.doc == 'index' else [])
         kernel = dict(

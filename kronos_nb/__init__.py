@@ -36,8 +36,13 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr_
     from .forecasting.forecast import Forecast as Forecast
     from .forecasting.forecast import KronosPredictor as KronosPredictor
     from .get_sample import get_sample as get_sample
+    from .init import init as init
     from .models.kronos import Kronos as Kronos
     from .models.tokenizer import KronosTokenizer as KronosTokenizer
+    from .portfolio_report import portfolio_report as portfolio_report
+    from .search_settings import search_settings as search_settings
+    from .serve import serve as serve
+    from .signals import signals as signals
     from .train_sequential import train_sequential as train_sequential
     from .training.launch import launch as launch
 
@@ -58,10 +63,15 @@ _MODULES = {  # name -> the module that defines it
     'forecast_files': 'forecast_files',
     'future_timestamps': 'data.sessions',
     'get_sample': 'get_sample',
+    'init': 'init',
     'launch': 'training.launch',
     'load_config': 'config',
     'load_klines': 'data.klines',
     'load_predictor': 'forecasting.files',
+    'portfolio_report': 'portfolio_report',
+    'search_settings': 'search_settings',
+    'serve': 'serve',
+    'signals': 'signals',
     'synthetic_klines': 'data.synthetic',
     'train_sequential': 'train_sequential',
 }
@@ -77,8 +87,8 @@ def __getattr__(name):
 
 
 def __dir__():
-    "What there is, imported or not."
-    return sorted({*globals(), *_MODULES})
+    "What there is, imported or not, without what this module itself needs."
+    return sorted({*globals(), *_MODULES} - {'ModuleType', 'TYPE_CHECKING', 'import_module', 'os', 'sys'})
 
 
 class _Package(ModuleType):

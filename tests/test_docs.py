@@ -131,7 +131,7 @@ def test_where_links_lead():
     )
     assert lead(f'../{file}', 'explanations/architecture') == '../forecasting/forecast.ipynb'
     assert lead('../README.md', 'forecasting/forecast') == '../index.ipynb'
-    assert lead('../configs/quickstart.yaml') == f'{GITHUB}/configs/quickstart.yaml'
+    assert lead('../configs/quickstart_from_scratch.yaml') == f'{GITHUB}/configs/quickstart_from_scratch.yaml'
     assert lead('images/forecast.png') == 'images/forecast.png'
     assert lead('https://arxiv.org/abs/2508.02739') == 'https://arxiv.org/abs/2508.02739'
     text = '`Forecast` and `nothing`\n```py\n`Forecast` # code\n```\n[`Forecast`](FILE)'
@@ -174,7 +174,7 @@ def visit(browser, site):
 
 
 @pytest.mark.parametrize(
-    'query,found', [('quantile', 'forecasting/forecast'), ('Diebold', 'evaluation/skill'), ('微调', 'index')]
+    'query,found', [('quantile', 'forecasting/forecast'), ('Fieller', 'evaluation/skill'), ('微调', 'index')]
 )
 def test_search_from_a_file(visit, query, found):
     page = visit('search', f'?q={query}')

@@ -69,6 +69,11 @@ def test_type_checkers_are_told_the_same_names():
     assert (ROOT / 'kronos_nb/py.typed').is_file()
 
 
+def test_tab_shows_nothing_else():
+    result = run('-c', 'import kronos_nb; print(*(n for n in dir(kronos_nb) if not n.startswith("_")))')
+    assert result.stdout.split() == NAMES
+
+
 def test_other_names_are_refused():
     with pytest.raises(AttributeError, match="module 'kronos_nb' has no attribute 'elephant'"):
         kronos_nb.elephant

@@ -120,8 +120,6 @@ def test_the_page_of_the_command(chromium, trained, tmp_path):
         cwd=tmp_path,
         ready=address,
     ) as (process, url), open_page(chromium, url, 'explore') as (page, elsewhere):
-        page.get_by_text('This takes a few seconds').wait_for()
-        page.screenshot(path=artefacts() / 'explore_loading.png')
         page.locator('.scatterlayer .trace path').first.wait_for()
         assert 'small' in page.title()
         page.get_by_text('50 paths of 8 bars').wait_for()
@@ -135,8 +133,13 @@ def test_the_page_of_the_command(chromium, trained, tmp_path):
             page.get_by_text('Top-p is 1.7, and must be above 0 and at most 1.').wait_for(state=there)
             page.screenshot(path=artefacts() / f'explore_top_p_{value}.png')
 
+        handle = page.locator('.noUi-handle').first
+        assert 'Origin' in handle.get_attribute('aria-label') and handle.get_attribute('aria-valuetext') == date(page)
         before = fans(page)
+        page.get_by_label('Model B').select_option(index=1)
+        page.get_by_text('Model B is Model A').wait_for()
         page.get_by_label('Model B').select_option(index=2)
+        page.get_by_text('its weights are the same').wait_for()
         page.get_by_label('Symbol', exact=True).select_option('IBM')
         wait_for(lambda: fans(page) != before and 'IBM: 8 bars' in page.inner_text('body'))
         shown = page.locator('.scatterlayer .trace').count()

@@ -16,3 +16,15 @@ document.addEventListener("DOMContentLoaded", () => {
   try { kept = localStorage.getItem("sources"); } catch {}
   set(kept !== "folded");
 });
+
+// For readers who hear the page or move by keyboard: levels of captions, names of pictures, boxes that scroll.
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("[role=heading]:not([aria-level])").forEach((e) => e.setAttribute("aria-level", "2"));
+  document.querySelectorAll("article img:not([alt])").forEach((e) => (e.alt = "picture drawn by the code above it"));
+  const scrolls = (e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight;
+  const mark = () => document.querySelectorAll("article pre, article .cell_output, article .table-wrapper")
+    .forEach((e) => scrolls(e) ? e.setAttribute("tabindex", "0") : e.removeAttribute("tabindex"));
+  mark();
+  addEventListener("load", mark);
+  addEventListener("resize", mark);
+});

@@ -18,17 +18,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from ipywidgets import HTML, Button, Checkbox, Dropdown, FloatText, GridBox, HBox, IntSlider, IntText, Layout, VBox
+from ipywidgets import HTML, Button, Checkbox, Dropdown, FloatText, GridBox, HBox, IntSlider, IntText, Layout, Text
+from ipywidgets import VBox
 from plotly.offline import get_plotlyjs
-from traitlets import Dict
+from traitlets import Dict, Unicode
 
 from ..config import load_config
+from ..data.columns import BAR_COLS
 from ..data.klines import load_klines
 from .interactive import add_band, add_line, save_html
 from .monitor import image_html, message_html
 from .plot import BANDS, BLUE, MIN_FAN_PATHS, VERMILION, fan_bands, opening_at, save_figure
 from ..errors import UserError, atomic_write, safe_name, safe_names
 from ..evaluation.metrics import score_paths
+from ..forecasting.events import check_events, happens, read_events
 from ..forecasting.files import load_predictor, split_at
 from ..forecasting.forecast import Forecast, KronosPredictor
 
@@ -142,9 +145,15 @@ except ImportError:
 _DRAW = """
 export default { render({ model, el }) {
   const div = el.appendChild(document.createElement('div'));
+  let width = 0;
   const draw = () => {
+    const handle = el.closest('.kronos-explorer')?.querySelector('.noUi-handle'); // for screen readers
+    handle?.setAttribute('aria-label', 'Origin, the first bar to forecast');
+    handle?.setAttribute('aria-valuetext', model.get('origin'));
     const f = model.get('figure');
     if (!f.data || !div.clientWidth) return;
+    if (width !== div.clientWidth) window.Plotly.purge(div); // react keeps the legend where the old width had it
+    width = div.clientWidth;
     window.Plotly.react(div, f.data, { ...f.layout, width: div.clientWidth }, { displaylogo: false });
   };
   const seen = new ResizeObserver(draw); // once it has a place on the page, and when that changes
@@ -159,6 +168,7 @@ if AnyWidget:
     class Chart(AnyWidget):
         "A plotly figure that is drawn anew whenever `figure` is set."
 
+        origin = Unicode().tag(sync=True)  # the date that the slider stands for
         figure = Dict().tag(sync=True)  # what plotly's `to_plotly_json` gives
 
         def __init__(self,
@@ -185,6 +195,7 @@ class ForecastExplorer(VBox):
         self.device = device
         self.forecast, self.forecasts = None, {}  # the last forecast of A; those of A and B
         self.known, self.scores = None, None  # the bars that came; errors of the forecasts
+        self.odds = None  # probabilities of the events, and whether they happened
         self.message, self.written = '', []  # what is said; files
         self._predictors, self._cache = {}, {}
         self._origin_time = None  # the first bar that was forecast last
@@ -193,6 +204,7 @@ class ForecastExplorer(VBox):
         self._make_sampling_controls()
         self._make_buttons()
         super().__init__(layout=Layout(width='100%', max_width='1240px', overflow='visible'))
+        self.add_class('kronos-explorer')
         self.children = self._arrange(chart)
         try:
             self._open(data, other, bars)
@@ -261,7 +273,10 @@ def _make_sampling_controls(self: ForecastExplorer):
         self.top_p,
         self.seed,
     ]
-    self._fields = [self.symbol, self.origin, self.truth, *self._sampling_fields]
+    forms = 'what may happen, with semicolons between: up 1% in 10; above 105 at 5; touch 105; high 2% before low 1%'
+    self.events = _field(Text, 'Events', forms, value='up at end; high 1% before low 1%', continuous_update=False)
+    self.events.layout.width = '100%'
+    self._fields = [self.symbol, self.origin, self.truth, *self._sampling_fields, self.events]
 
 # %% ../../nbs/63_display.explorer.ipynb #b12a83ce
 @patch
@@ -311,13 +326,16 @@ def _arrange(self: ForecastExplorer, chart):
     self.chart = self._make_chart(chart)
     self._date = HTML(layout=Layout(flex='0 0 auto', margin='2px 12px 2px 0'))
     self._message_area, self._scores_area, self._links = _html_area(), _html_area(), _html_area()
+    self._odds_area = _html_area()
     columns = 'repeat(auto-fill, minmax(max(150px, 22%), 1fr))'
     grid = Layout(width='100%', grid_template_columns=columns, grid_gap='4px 14px')
     return [
         _row(self.symbol, self.origin, self._date, self.truth, align_items='center', grid_gap='4px 14px'),
         GridBox(self._sampling_fields, layout=grid),
+        self.events,
         self._message_area,
         VBox([self.chart], layout=Layout(width='100%', overflow='hidden')),
+        self._odds_area,
         self._scores_area,
         _row(*self._buttons),
         self._links,
@@ -325,11 +343,11 @@ def _arrange(self: ForecastExplorer, chart):
 
 # %% ../../nbs/63_display.explorer.ipynb #b137471b
 @patch
-def _origin_range(self: ForecastExplorer, n, all_bars):
-    "First and last position of a first bar to forecast, of `n` bars; None if there is none."
-    first = 0
+def _origin_range(self: ForecastExplorer, timestamps, all_bars):
+    "First and last position of a first bar to forecast, of bars with `timestamps` (n,); None if there is none."
+    first, n = 0, len(timestamps)
     if not all_bars:
-        bounds = self.cfg.data.split_bounds(n)
+        bounds = self.cfg.data.split_bounds(n, timestamps)
         long = [a for a, b in (bounds['test'], bounds['val']) if b - a >= self.cfg.data.predict_window]
         first = long[0] if long else n
     first = max(first, self.cfg.data.lookback_window)
@@ -341,7 +359,8 @@ def _read_bars(self: ForecastExplorer, data, bars):
     "Read the bars of every symbol, and find out which of them can be forecast."
     all_bars, lookback = bars == 'all' or data is not None, self.cfg.data.lookback_window
     self.frames = load_klines(data or self.cfg.data.data_path, **(self.cfg.data.reading() | self.reading)).frames
-    ranges = {symbol: self._origin_range(len(frame), all_bars) for symbol, frame in self.frames.items()}
+    stamps = {symbol: frame['timestamps'].to_numpy() for symbol, frame in self.frames.items()}
+    ranges = {symbol: self._origin_range(stamps[symbol], all_bars) for symbol in self.frames}
     self._origin_ranges = {symbol: found for symbol, found in ranges.items() if found}
     if self._origin_ranges:
         return
@@ -468,6 +487,8 @@ def _check_fields(self: ForecastExplorer):
             f'Lookback is {self.lookback.value}, and only {self.origin.value} bars of {self.symbol.value} come before'
             f' {self._origin_text()}: take a shorter one, or move the origin.'
         )
+    if self.events.value.strip():
+        check_events(read_events(self.events.value), self.horizon.value)
 
 
 @patch
@@ -510,7 +531,7 @@ def _forecast(self: ForecastExplorer, name, settings):
         self._cache.pop(next(iter(self._cache)))
     return forecast, truth
 
-
+# %% ../../nbs/63_display.explorer.ipynb #8947ae06
 @patch
 def _redraw(self: ForecastExplorer):
     "Forecast as the controls say, draw it, and score it."
@@ -524,12 +545,27 @@ def _redraw(self: ForecastExplorer):
     self.forecast, self.known = made[a]
     self._origin_time = self.forecast.timestamps[0]
     self._draw()
+    self._show_odds()
     self._score()
     message = (
         f'{len(self.forecast.paths)} paths of {len(self.forecast)} bars from {self._origin_text()}, after'
         f' {self.lookback.value} bars of history ({time.perf_counter() - begun:.1f} s).'
     )
-    self._say(message if self.known is not None else message + ' Nothing is known of these bars yet.')
+    if self.known is None:
+        message += ' Nothing is known of these bars yet.'
+    self._say(message + self._same_models())
+
+
+@patch
+def _same_models(self: ForecastExplorer):
+    "A sentence where a second model is wanted and is none: the same by name, or by what it forecasts."
+    a, b = self.model_a.value, self.model_b.value
+    if b == a:
+        return f' Model B is Model A, {a}: choose another to compare with.'
+    paths = [forecast.paths for forecast in self.forecasts.values()]
+    if len(paths) == 2 and np.array_equal(*paths):
+        return f' Model B, {b}, forecasts exactly what {a} does: its weights are the same.'
+    return ''
 
 # %% ../../nbs/63_display.explorer.ipynb #18d85521
 @patch
@@ -546,6 +582,7 @@ def _draw(self: ForecastExplorer):
         fig = forecast_picture(self.forecasts, self._truth_shown(), title)
         self.chart.value = image_html(fig._repr_png_(), title)
     else:
+        self.chart.origin = self._origin_text()
         self.chart.figure = json.loads(forecast_chart(self.forecasts, self._truth_shown(), title).to_json())
 
 
@@ -581,15 +618,54 @@ def _score_row_html(name, values):
 
 def _scores_html(scores, n):
     "The table of errors over `n` known bars, and what they are."
-    style = 'text-align:right;padding:1px 12px;font-weight:normal;color:#6E6E6E'
-    head = ''.join(f'<th style="{style}">{column}</th>' for column in ['', *scores])
+    style = 'text-align:right;padding:1px 12px;font-weight:normal;color:var(--jp-ui-font-color2, #6E6E6E)'
+    head = ''.join(f'<th style="{style}">{column}</th>' for column in ['forecast', *scores])
     body = ''.join(_score_row_html(name, row) for name, row in zip(scores.index, scores.to_numpy()))
     return (
         '<div style="overflow-x:auto"><table style="border-collapse:collapse;line-height:1.5">'
         f'<tr>{head}</tr>{body}</table></div>'
-        '<div style="color:#6E6E6E;font-size:.9em;line-height:1.4;white-space:normal">Errors of the close over the'
-        f' {n} known bars, in per cent of the last known close. One forecast says little; kronos_evaluate'
-        ' judges many.</div>'
+        '<div style="color:var(--jp-ui-font-color2, #6E6E6E);font-size:.9em;line-height:1.4;white-space:normal">'
+        f'Errors of the close over the {n} known bars, in per cent of the last known close. One forecast says little;'
+        ' kronos_evaluate judges many.</div>'
+    )
+
+# %% ../../nbs/63_display.explorer.ipynb #42218159
+def _happened(event, truth, forecast):
+    "Did an event happen? yes, no, or nothing where too little is known."
+    if truth is None or len(truth) < (event.bars or len(forecast)):
+        return ''
+    last = float(forecast.history['close'].iloc[-1])
+    return 'yes' if happens(event, truth[BAR_COLS].to_numpy(float), last) else 'no'
+
+
+@patch
+def _show_odds(self: ForecastExplorer):
+    "Show how probable the events are, by each model, and whether they came."
+    self.odds, self._odds_area.value = None, ''
+    if not self.events.value.strip():
+        return
+    events, columns = read_events(self.events.value), {}
+    for letter, (name, forecast) in zip(MODEL_COLORS, self.forecasts.items()):
+        table = forecast.probabilities(events)
+        pairs = zip(table.probability, table.standard_error)
+        columns[f'{letter}: {name}'] = [f'{100 * p:.0f} % ± {100 * error:.0f}' for p, error in pairs]
+    columns['came'] = [_happened(event, self.known, self.forecast) for event in events]
+    self.odds = pd.DataFrame(columns, index=pd.Index(map(str, events), name='event'))
+    self._odds_area.value = _odds_html(self.odds)
+
+
+def _odds_html(odds):
+    "The table of events."
+    cell = 'text-align:left;padding:1px 12px 1px 0;white-space:normal;overflow-wrap:anywhere'
+    quiet = f'{cell};font-weight:normal;color:var(--jp-ui-font-color2, #6E6E6E)'
+    head = ''.join(f'<th style="{quiet}">{escape(column)}</th>' for column in ['event', *odds])
+    rows = [
+        f'<tr><th style="{cell}">{escape(name)}</th>' + ''.join(f'<td style="{cell}">{escape(v)}</td>' for v in row)
+        for name, row in zip(odds.index, odds.to_numpy())
+    ]
+    return (
+        '<div style="overflow-x:auto"><table style="border-collapse:collapse;line-height:1.5">'
+        f'<tr>{head}</tr>{"".join(rows)}</table></div>'
     )
 
 # %% ../../nbs/63_display.explorer.ipynb #d948cf6b

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -58,6 +59,23 @@ _PAGE_CSS = '''
   .jp-RenderedMarkdown { padding: 0 !important; }
   .jupyter-widgets { overflow: visible; }
   button.jupyter-button:focus-visible, .noUi-handle:focus-visible { outline: 2px solid #0072B2; outline-offset: 1px; }
+  @media (prefers-color-scheme: dark) {
+    :root, body {
+      --jp-layout-color0: #131416; --jp-layout-color1: #131416; --jp-layout-color2: #24262a;
+      --jp-layout-color3: #34373c;
+      --jp-border-color0: #565b63; --jp-border-color1: #565b63; --jp-border-color2: #3d4148;
+      --jp-ui-font-color0: #fff; --jp-ui-font-color1: #e3e5e8; --jp-ui-font-color2: #b4b9c1;
+      --jp-ui-font-color3: #8d939c;
+      --jp-content-font-color0: #fff; --jp-content-font-color1: #e3e5e8; --jp-content-font-color2: #b4b9c1;
+      --jp-widgets-color: #e3e5e8; --jp-widgets-label-color: #e3e5e8; --jp-widgets-input-color: #e3e5e8;
+      --jp-widgets-input-background-color: #1d1f22; --jp-widgets-input-border-color: #70757e;
+      color-scheme: dark;
+    }
+    body, #waiting { background: #131416; color: #e3e5e8; }
+    a { color: #7cb8f0; }
+    .widget-dropdown > select option { background: #1d1f22; }
+    .js-plotly-plot, .kronos-explorer img { filter: invert(0.92) hue-rotate(180deg); }
+  }
   @media (max-width: 600px) { #rendered_cells > div, #waiting { padding: 8px 12px 32px; } }
 '''
 
@@ -75,7 +93,8 @@ _PAGE_TEMPLATE = '''{%- extends 'voila/templates/lab/index.html.j2' -%}
   data-jp-theme-name="JupyterLab Light" data-voila="voila">
 <div id="loading"><div id="waiting" role="status" style="font-family: sans-serif">
   <h1>{{ nb.metadata.title }}</h1>
-  <p>Starting Python, reading the bars and loading the model. This takes a few seconds ...</p>
+  <p>Starting Python, reading the bars, loading the model and making the first forecast: some 10 to 30 seconds, as no
+  page that is ready was left. The next one is being made.</p>
 </div></div>
 {{ voila_setup_helper_functions() }}
 <div id="rendered_cells" style="display: none"><div>
@@ -235,15 +254,26 @@ def _voila_settings():
     return Config(
         VoilaConfiguration=dict(
             template='kronos',
+            preheat_kernel=True,  # a page stands ready, its first forecast made, before it is asked for
+            default_pool_size=1,
             allow_template_override='NO',
             allow_theme_override='NO',
             multi_kernel_manager_class=FewKernels,
         ),
+        VoilaKernelManager=dict(fill_delay=5.0),  # seconds in which the page just opened has the processor
         MappingKernelManager=dict(cull_idle_timeout=IDLE_SECONDS, cull_interval=max(1, IDLE_SECONDS // 10)),
         IdentityProvider=dict(cookie_options=dict(samesite='Strict')),
     )
 
 # %% ../../nbs/64_display.page.ipynb #88326421
+async def _page_ready(kernels):
+    "Wait until the page that stands ready is drawn; one that cannot be is told when it is opened."
+    with suppress(Exception):
+        for pool in list(kernels._pools.values()):  # Voilà has no other way to ask
+            for started in list(pool):
+                await (await started)['task']
+
+
 def serve_page(
     notebook,  # path, in the folder of `write_page`
     port: int,  # of this computer
@@ -270,8 +300,10 @@ def serve_page(
     app.initialize([])
     url = f'http://127.0.0.1:{port}/?token={token}'
 
-    def announce():
-        "Say where the page is, once the server listens."
+    async def announce():
+        "Say where the page is, once the server listens and a page is ready."
+        print('Reading the bars, loading the model and making the first forecast ...', file=sys.stderr)
+        await _page_ready(app.kernel_manager)
         print(f'The explorer is at {url}\nEnd it with Ctrl-C.', flush=True)
         if browser:
             threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()

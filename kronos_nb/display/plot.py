@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'BLUE', 'VERMILION', 'GREEN', 'INK', 'GREY', 'BANDS', 'MIN_FAN_PATHS', 'CANDLES', 'METRIC_COLS', 'Picture',
            'save_figure', 'Period', 'date_ticks', 'bar_values', 'Band', 'fan_bands', 'opening_at', 'check_paths',
-           'plot_forecast', 'check_style', 'plot_candles', 'plot_losses', 'plot_learning_rates']
+           'plot_forecast', 'check_style', 'plot_candles', 'plot_losses', 'plot_learning_rates', 'plot_search']
 
 # %% ../../nbs/60_display.plot.ipynb #5bea0caa
 import logging
@@ -57,7 +57,9 @@ _SUITABLE_FONTS = (
 
 def _regular_fonts():
     "Names and files of the upright fonts of normal weight, those that suit the look first."
-    found = {f.name: f.fname for f in fontManager.ttflist if f.style == 'normal' and f.weight in (400, 'normal')}
+    upright = [f for f in fontManager.ttflist if f.style == 'normal' and f.weight in (400, 'normal')]
+    # matplotlib brings a font that has a box for every letter there is
+    found = {f.name: f.fname for f in upright if not f.name.startswith('Last Resort')}
 
     def order(name):
         "Place in the list of suitable fonts, then the name."
@@ -623,4 +625,33 @@ def plot_learning_rates(
     limits = (low - 0.15 * (high - low), high + 0.6 * (high - low)) if high > low else None
     ax.set(xscale='log', xlabel='Learning rate', ylabel='Loss', ylim=limits)
     ax.legend(frameon=False, fontsize=9)
+    return save_figure(fig, path)
+
+# %% ../../nbs/60_display.plot.ipynb #429c298b
+def plot_search(
+    table: pd.DataFrame,  # columns trial, state and crps_of_walk, a row per trial
+    importances: dict[str, float],  # key -> share; empty where too few trials tell
+    title: str|None = None,  # over the picture
+    path=None  # PNG to save
+) -> Figure:
+    "Draw what a search found, trial by trial, and what decided it."
+    fig, axes = _new_figure(title, 9 if importances else 5.5, 3.4, ncols=1 + bool(importances))
+    ax, skill = axes.flat[0], 100 * (1 - table.crps_of_walk)
+    done = skill.notna()
+    ax.plot(table.trial[done], skill[done], 'o', ms=5, color=GREY, label='a trial')
+    ax.step(table.trial, skill.cummax().ffill(), where='post', color=BLUE, lw=1.6, label='the best so far')
+    if done.any():
+        at = skill.idxmax()
+        ax.plot(table.trial[at], skill[at], '*', ms=13, color=VERMILION, mec='white', label=f'best: {skill[at]:.1f} %')
+    ended = table.trial[~done]
+    if len(ended):
+        low = ax.get_xaxis_transform()
+        ax.plot(ended, [0.02] * len(ended), 'x', ms=5, color=INK, transform=low, label='ended early')
+    ax.set(xlabel='Trial (0: as given)', ylabel='CRPS below the random walk, %')
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.legend(frameon=False, fontsize=9)
+    if importances:
+        keys = list(importances)[::-1]
+        axes.flat[1].barh([k.replace('_', ' ') for k in keys], [importances[k] for k in keys], color=BLUE)
+        axes.flat[1].set(xlabel='Importance (share)')
     return save_figure(fig, path)
