@@ -5,6 +5,7 @@
 
 Rows stand in order of importance, and one that fails does not stop the rest. Forecasts begin and end
 with normalised bars: encode, generate, decode. Weights are random and of the published shapes; medians are compared.
+It needs the published code: pip install -e '.[parity]' in an environment of its own, or as benchmarks/gpu.sh tells.
 """
 
 import argparse
