@@ -4,11 +4,28 @@ from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 config = ConfigParser(delimiters=['='], interpolation=None)
 config.read(Path(__file__).parent / 'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 minor = int(cfg['min_python'].split('.')[1])
+STARTER = ('configs/*.yaml', 'data/README.md', 'data/us_daily/*.csv', 'nbs/tutorials/*.ipynb')  # as in nbs/78_init
+
+
+class BuildWithStarter(build_py):
+    "Puts into a wheel what `kronos_init` copies; an editable installation takes it from the clone."
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        root = Path(__file__).parent
+        for source in sorted(p for pattern in STARTER for p in root.glob(pattern)):
+            target = Path(self.build_lib) / 'kronos_nb/starter' / source.relative_to(root)
+            self.mkpath(str(target.parent))
+            self.copy_file(str(source), str(target))
+
 
 setup(
     name=cfg['lib_name'],
@@ -35,11 +52,12 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require={
-        extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'docs', 'evaluate', 'explore', 'lora')
+        key.removesuffix('_requirements'): cfg[key].split() for key in cfg if key.endswith('_requirements')
     },
     entry_points={
         'console_scripts': cfg['console_scripts'].split(),
         'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],
     },
+    cmdclass={'build_py': BuildWithStarter},
     zip_safe=False,
 )
