@@ -1,10 +1,11 @@
 """What a Ray cluster of three local nodes makes of two cores, beside one process that has both.
 
-    python benchmarks/ray_throughput.py --symbols 384 --out FILE
+    python benchmarks/ray_throughput.py --symbols 2000 --out benchmarks/ray_results/cost.json
 
 The nodes share the machine, so a cluster can at best be about as fast as one process. The machine must be quiet. The
 start of the nodes, which takes the same time for any number of symbols, is not counted; that of the workers is.
-`processor_seconds` is what one process needs of all cores together: costs are reckoned from it.
+`processor_seconds` is what one process needs of all cores together: the how-to reckons costs from it, and from what the
+three nodes lose.
 """
 
 import argparse
@@ -13,12 +14,14 @@ import json
 import os
 import sys
 import time
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+BARS, LOOKBACK = 500, 256
 
 
 def forecast(data, folder, a, cluster=None):
@@ -26,7 +29,7 @@ def forecast(data, folder, a, cluster=None):
     from kronos_nb.forecasting.files import load_predictor
     from kronos_nb.forecasting.parts import PartSettings, forecast_parts_of
 
-    settings = PartSettings(a.horizon, 256, dict(sample_count=a.paths, seed=0))
+    settings = PartSettings(a.horizon, LOOKBACK, dict(sample_count=a.paths, seed=0))
     predictor, *_ = load_predictor('nano', 'cpu')
     began, used = time.perf_counter(), time.process_time()
     forecast_parts_of(predictor, data, folder, settings, spread=spread_on(cluster) if cluster else None)
@@ -38,13 +41,19 @@ def spread_on(cluster):
     from kronos_nb.cluster import spread_pieces
     from kronos_nb.forecast_files import _open_model, _open_writer
 
-    opened = functools.partial(_open_model, 'nano', 'cpu', None, None, 256, False, {})
+    opened = functools.partial(_open_model, 'nano', 'cpu', None, None, LOOKBACK, False, {})
     return lambda write, parts: spread_pieces(cluster, functools.partial(_open_writer, opened, write), parts)
+
+
+def processor():
+    "Whose it is, as Linux says."
+    lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
+    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), 'unknown')
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--symbols', type=int, default=384)
+    parser.add_argument('--symbols', type=int, default=2000)
     parser.add_argument('--paths', type=int, default=100)
     parser.add_argument('--horizon', type=int, default=24)
     parser.add_argument('--out', default=None, help='JSON of the figures')
@@ -56,10 +65,10 @@ def main():
     from kronos_nb.data.synthetic import synthetic_klines
 
     with TemporaryDirectory() as d:
-        frames = [synthetic_klines(500, 'B', volatility=0.01, seed=i).assign(symbol=f'S{i}') for i in range(a.symbols)]
+        frames = [synthetic_klines(BARS, 'B', volatility=0.01, seed=i).assign(symbol=f'S{i}') for i in range(a.symbols)]
         pd.concat(frames).to_parquet(f'{d}/all.parquet')
-        warm = argparse.Namespace(paths=a.paths, horizon=2)
-        forecast(f'{d}/all.parquet', f'{d}/warm', warm)
+        pd.concat(frames[:64]).to_parquet(f'{d}/few.parquet')
+        forecast(f'{d}/few.parquet', f'{d}/warm', a)
         alone = forecast(f'{d}/all.parquet', f'{d}/alone', a)
         node = dict(num_cpus=1, object_store_memory=100 * 2**20)
         nodes = LocalCluster(initialize_head=True, head_node_args=node | dict(include_dashboard=False))
@@ -72,9 +81,9 @@ def main():
             assert part.read_bytes() == Path(d, 'shared/forecasts', part.name).read_bytes()
         nodes.shutdown()
     found = dict(
-        symbols=a.symbols, paths=a.paths, horizon=a.horizon, cores=os.cpu_count(), ray=ray.__version__,
-        one_process=dict(seconds=round(alone[0], 1), processor_seconds=round(alone[1], 1)),
-        three_nodes=dict(seconds=round(shared[0], 1)),
+        model='nano', symbols=a.symbols, bars=BARS, lookback=LOOKBACK, paths=a.paths, horizon=a.horizon,
+        cores=os.cpu_count(), processor=processor(), ray=ray.__version__, date=str(date.today()),
+        processor_seconds=round(alone[1], 1), seconds=round(alone[0], 1), seconds_of_three_nodes=round(shared[0], 1),
     )
     print(json.dumps(found, indent=1))
     print(f'throughput of three nodes: {alone[0] / shared[0]:.0%} of one process', file=sys.stderr)

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 from fastcore.script import Param
 
-from .errors import UserError
+from .errors import UserError, is_out_of_memory
 from .reading import with_flags
 
 # %% ../nbs/69_cluster.ipynb #d109aeb1
@@ -70,18 +70,17 @@ class Cluster:
                 ray.shutdown()
 
     def room(self,
-             ray  # the module, connected
+             there: dict  # resources of the cluster: `ray.cluster_resources()`
     ) -> int:
         "For how many workers there is room."
-        there = ray.cluster_resources()
         return int(min([there.get('CPU', 0) // self.cpus, *([there.get('GPU', 0) / self.gpus] if self.gpus else [])]))
 
     def count(self,
               ray  # the module, connected
     ) -> int:
         "How many workers there are to be; a cluster that has no room for one is refused."
-        if (room := self.room(ray)) < 1:
-            there = ray.cluster_resources()
+        there = ray.cluster_resources()
+        if (room := self.room(there)) < 1:
             raise UserError(
                 f'the cluster has {there.get("CPU", 0):g} CPUs and {there.get("GPU", 0):g} GPUs, and a worker asks for'
                 f' {self.cpus} and {self.gpus:g}: lower --cpus or --gpus'
@@ -155,7 +154,7 @@ class _Worker:
             done = self.work(int(batch['piece'][0])) if self.work else 0
         except UserError as e:
             self.failed, done = str(e), 0
-        return dict(piece=batch['piece'], done=[done], failed=[self.failed])
+        return dict(done=[done], failed=[self.failed])
 
 
 def _go_to(folder):
@@ -207,14 +206,18 @@ def _as_rank(how):
     return '' if said is None else str(said)
 
 
-def _mistake_in(e):
-    "The `UserError` of a rank behind what Ray Train raised, or None."
-    for cause in getattr(e, 'worker_failures', {}).values():
-        while cause is not None:
-            if isinstance(cause, UserError):
-                return cause
-            cause = getattr(cause, 'cause', None) or cause.__cause__ or getattr(cause, '_base_exc', None)
-    return None
+def _explains_loss(cause):
+    "Is it what a rank says that has lost another one, or what Ray says of a lost rank?"
+    if type(cause).__module__.startswith('ray.'):
+        return True
+    return isinstance(cause, (RuntimeError, ConnectionError, TimeoutError)) and not is_out_of_memory(cause)
+
+
+def _fault_in(e):
+    "What ranks raised that would come again, a `UserError` first, or None: behind what Ray Train raised."
+    causes = getattr(e, 'worker_failures', {}).values()
+    faults = [cause for cause in causes if not _explains_loss(cause)]
+    return next((cause for cause in faults if isinstance(cause, UserError)), faults[0] if faults else None)
 
 
 def run_in_ranks(
@@ -233,8 +236,8 @@ def run_in_ranks(
             try:
                 return _trainer(cluster, how, n, aside).fit().return_value
             except Exception as e:
-                if mistake := _mistake_in(e):
-                    raise UserError(str(mistake)) from None
+                if fault := _fault_in(e):
+                    raise fault from (None if isinstance(fault, UserError) else e)
                 if restarts == RESTARTS:
                     raise UserError(f'ranks were lost {restarts + 1} times, the last time by: {_first_line(e)}') from e
                 _announce(f'a rank was lost ({_first_line(e)}): all begin again, from the newest checkpoint')
@@ -242,10 +245,12 @@ def run_in_ranks(
 # %% ../nbs/69_cluster.ipynb #ed831232
 def _room_left(cluster, ray):
     "For how many workers there is room after a loss, of which Ray may hear late."
-    before, last = cluster.room(ray), time.monotonic() + SETTLES
-    while cluster.room(ray) == before and time.monotonic() < last:
+    before = room = cluster.room(ray.cluster_resources())
+    last = time.monotonic() + SETTLES
+    while room == before and time.monotonic() < last:
         time.sleep(0.5)
-    return max(1, cluster.room(ray))
+        room = cluster.room(ray.cluster_resources())
+    return max(1, room)
 
 
 def _trainer(cluster, how, n, aside):
@@ -284,6 +289,8 @@ def cluster_of(
         return None
     if engine != 'ray':
         raise UserError(f'--engine {engine}: there is only ray')
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise UserError('--engine ray starts its processes itself: give the command without torchrun')
     return Cluster(**given)
 
 

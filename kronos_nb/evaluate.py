@@ -6,11 +6,12 @@
 __all__ = ['main', 'evaluate']
 
 # %% ../nbs/76_evaluate.ipynb #dc017149
+import functools
 from typing import TYPE_CHECKING
 
 from fastcore.script import Param
 
-from .cluster import runs_in_ranks
+from .cluster import cluster_of, run_in_ranks, spread_pieces, takes_cluster
 from .config import load_config
 from .errors import UserError, as_command
 from .reading import read_flags, reads_files
@@ -37,8 +38,33 @@ def _walk_folds(config, set, options, folds):
     walk = WalkOptions(**{k: v for k, v in folds.items() if v is not None})
     return walk_forward(load_config(config, set), EvaluationOptions(**options), walk)
 
+# %% ../nbs/76_evaluate.ipynb #615f0bbe
+def _open_parts(config, set, options):
+    "In a worker of a cluster: what makes parts there."
+    from kronos_nb.evaluation.rolling import join_plan, plan_evaluation
+    from kronos_nb.training.run import open_run
+
+    with open_run(config, set) as run:
+        return join_plan(plan_evaluation(run, options))
+
+
+def _judge_once(config, set, options, cluster):
+    "Forecast what is held out, score it, and report."
+    from kronos_nb.evaluation.report import score_and_report
+    from kronos_nb.evaluation.rolling import EvaluationOptions, forecast_parts, locked_results, plan_evaluation
+    from kronos_nb.training.run import open_run
+
+    options = EvaluationOptions(**options)
+    opened = functools.partial(_open_parts, config, set, options)
+    spread = functools.partial(spread_pieces, cluster, opened) if cluster else None
+    with open_run(config, set) as run:
+        plan = plan_evaluation(run, options)
+        with locked_results(plan, run.accelerator):
+            forecast_parts(plan, run.accelerator, spread)
+            return score_and_report(plan) if run.accelerator.is_main_process else None
+
 # %% ../nbs/76_evaluate.ipynb #8158952d
-@runs_in_ranks
+@takes_cluster
 @reads_files
 def evaluate(
     config: str = None,  # YAML file of the run; from Python also a dict of sections or a `FinetuneConfig`
@@ -58,7 +84,8 @@ def evaluate(
     embargo: int = None,  # bars left out between training, validation and test of a fold; default: a horizon
     warm_start: bool = False,  # start a fold from the weights of the fold before, not from the pretrained ones
     set: Param('override a key, e.g. forecast.temperature=0.9; may be given several times', action='append') = None,
-    reading: dict = None  # keys of `ReadConfig`, each a flag of its own, for --data (default: those of the YAML)
+    reading: dict = None,  # keys of `ReadConfig`, each a flag of its own, for --data (default: those of the YAML)
+    cluster: dict = None  # for `cluster_of`, each a flag of its own (default: this process, or as torchrun says)
 ) -> 'Evaluation':
     "Say whether the model forecasts better than the untuned one and seven baselines, and whether its intervals hold."
     for name, value in (('origins', origins), ('paths', paths)):
@@ -69,6 +96,7 @@ def evaluate(
     if seed < 0:
         raise UserError(f'--seed is {seed}, and must be at least 0')
     load_config(config, set)
+    cluster = cluster_of(cluster)
     reading = read_flags(reading)
     if reading and not data:
         key = next(iter(reading))
@@ -81,18 +109,11 @@ def evaluate(
         models=models, origins=origins, horizon=horizon, paths=paths, seed=seed, data=data, out=out, reading=reading,
         details=details,
     )
-    if walk_forward is not None:
-        return _walk_folds(config, set, options, folds)
-    from kronos_nb.evaluation.report import score_and_report
-    from kronos_nb.evaluation.rolling import EvaluationOptions, forecast_parts, locked_results, plan_evaluation
-    from kronos_nb.training.run import open_run
-
-    options = EvaluationOptions(**options)
-    with open_run(config, set) as run:
-        plan = plan_evaluation(run, options)
-        with locked_results(plan, run.accelerator):
-            forecast_parts(plan, run.accelerator)
-            return score_and_report(plan) if run.accelerator.is_main_process else None
+    if walk_forward is None:
+        return _judge_once(config, set, options, cluster)
+    if cluster:
+        return run_in_ranks(cluster, _walk_folds, config, set, options, folds)
+    return _walk_folds(config, set, options, folds)
 
 # %% ../nbs/76_evaluate.ipynb #a827c64c
 main = as_command(evaluate, memory='--paths, or --origins')  # the command kronos_evaluate

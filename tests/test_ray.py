@@ -5,17 +5,14 @@ import subprocess
 import sys
 import time
 
-import pandas as pd
 import pytest
 from conftest import ROOT, run, small_config
 from test_several_processes import assert_same_course, config, losses
-from test_streaming import visible
-
-from kronos_nb.data.synthetic import synthetic_klines
+from test_streaming import forecast_flags, many_symbols, visible
 
 pytestmark = pytest.mark.heavy
 cluster_utils = pytest.importorskip('ray.cluster_utils')
-SYMBOLS, PARTS = 640, 10  # 64 symbols a part
+PARTS = 10  # of 64 symbols
 NODE = dict(num_cpus=1, object_store_memory=100 * 2**20)
 
 
@@ -62,19 +59,21 @@ def wait_until(process, done, seconds=300):
         time.sleep(0.05)
 
 
+def command_dies(process, done):
+    "Kill a command that has brought something about."
+    wait_until(process, done)
+    process.kill()
+    process.wait()
+
+
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    "A Parquet file of many symbols, one of which has a single bar."
-    frames = [synthetic_klines(60, 'B', volatility=0.01, seed=i).assign(symbol=f'S{i:03}') for i in range(SYMBOLS - 1)]
-    file = tmp_path_factory.mktemp('data') / 'all.parquet'
-    pd.concat([*frames, frames[0].head(1).assign(symbol='ONE')]).to_parquet(file)
-    return file
+    return many_symbols(tmp_path_factory.mktemp('data'), 64 * PARTS)
 
 
 def flags(data, out):
     "A forecast of some seconds into a folder."
-    ask = dict(model='nano', data=data, out=f'{out}/', horizon=8, paths=30, lookback=48, device='cpu')
-    return [x for k, v in ask.items() for x in (f'--{k}', v)]
+    return forecast_flags(data, out, horizon=8, paths=30)
 
 
 @pytest.fixture(scope='module')
@@ -103,12 +102,10 @@ def test_a_node_and_then_the_command_die(nodes, data, expected, tmp_path):
     assert '3 workers on 3 machines' in said and 'ONE' in said
 
     again = tmp_path / 'again'
-    second = command('forecast_files', *flags(data, again), cluster=nodes)
-    wait_until(second, lambda: parts(again) >= 2)
-    second.kill()
-    second.wait()
+    for there in (2, 4):
+        command_dies(command('forecast_files', *flags(data, again), cluster=nodes), lambda n=there: parts(again) >= n)
     assert parts(again) < PARTS
-    said = ended(command('forecast_files', *flags(data, again), cluster=nodes), 2)
+    said = ended(command('forecast_files', *flags(data, again)), 2)
     assert visible(again) == expected, said
 
 
@@ -123,11 +120,9 @@ def test_mistakes(nodes, data, tmp_path):
     assert 'nowhere' in said, said
 
 
-def test_training_and_evaluation(nodes, tmp_path):
-    "Two ranks on two nodes learn what two processes of torchrun learn, and evaluate what one evaluates."
-    for name in ('ray', 'torchrun'):
-        (tmp_path / name).mkdir()
-    here, there = tmp_path / 'ray', tmp_path / 'torchrun'
+def test_training(nodes, tmp_path):
+    "Two ranks on two nodes learn what two processes of torchrun learn."
+    here, there = folders(tmp_path, 'ray', 'torchrun')
     said = ended(command('train_sequential', '--config', small_config(here), '--workers', 2, cluster=nodes, cwd=here))
     assert 'random walk' in said, said
     launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m', 'kronos_nb.train_sequential']
@@ -135,23 +130,59 @@ def test_training_and_evaluation(nodes, tmp_path):
     assert result.returncode == 0, result.stderr
     assert_same_course(losses(here), losses(there))
 
-    evaluate = ['--config', here / 'small.yaml', '--origins', 10, '--paths', 8]
-    ended(command('evaluate', *evaluate, '--out', 'shared', '--workers', 2, cluster=nodes, cwd=here))
-    ended(command('evaluate', *evaluate, '--out', 'alone', cwd=here))
-    found, alone = (pd.read_csv(next((here / name).glob('metrics.csv'))) for name in ('shared', 'alone'))
-    pd.testing.assert_frame_equal(found, alone, rtol=1e-6)
+
+def test_evaluation_loses_a_node(nodes, tmp_path):
+    "What a dead node had not forecast goes to others; the figures are those of one process."
+    few = ['--config', small_config(tmp_path), '--set', 'training.epochs=1']
+    ended(command('train_sequential', *few, '--set', 'forecast.origins=0', cwd=tmp_path))
+    evaluate = ['evaluate', '--config', tmp_path / 'small.yaml', '--origins', 400, '--paths', 100]
+    shared, alone = tmp_path / 'shared', tmp_path / 'alone'
+    judging = command(*evaluate, '--out', shared, cluster=nodes, cwd=tmp_path)
+    wait_until(judging, lambda: len(list(shared.glob('parts/*.parquet'))) >= 2)
+    nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
+    said = ended(judging)
+    assert 'parts for 3 workers on 3 machines' in said, said
+    ended(command(*evaluate, '--out', alone, cwd=tmp_path))
+    found, expected = ((folder / 'metrics.csv').read_bytes() for folder in (shared, alone))
+    assert found == expected
 
 
-def test_training_loses_a_node(nodes, tmp_path):
-    "Three ranks, of which one's machine dies: two go on from the newest checkpoint, to the same end."
-    alone, lost = tmp_path / 'alone', tmp_path / 'lost'
-    for folder in (alone, lost):
-        folder.mkdir()
+@pytest.fixture(scope='module')
+def course(tmp_path_factory):
+    "What stage 1 learns in one process that does what three share, and the flags of the command."
+    folder = tmp_path_factory.mktemp('course')
     stage_1 = ['train_sequential', '--skip_basemodel', '--config']
-    ended(command(*stage_1, config(alone), cluster=nodes, cwd=alone))
-    training = command(*stage_1, config(lost), cluster=nodes, cwd=lost)
-    wait_until(training, lambda: list(lost.glob('experiments/small/tokenizer/checkpoints/step-*06')))
+    ended(command(*stage_1, config(folder, accumulation_steps=3), cwd=folder))
+    return losses(folder), stage_1
+
+
+def folders(folder, *names):
+    "Empty ones."
+    for name in names:
+        (folder / name).mkdir()
+    return [folder / name for name in names]
+
+
+def in_the_middle(folder):
+    "Has a training come to its sixth step?"
+    return lambda: list(folder.glob('experiments/small/tokenizer/checkpoints/step-*06'))
+
+
+def test_training_loses_a_node(nodes, course, tmp_path):
+    "Three ranks, of which one's machine dies: two go on from the newest checkpoint, to the same end."
+    expected, stage_1 = course
+    training = command(*stage_1, config(tmp_path), cluster=nodes, cwd=tmp_path)
+    wait_until(training, in_the_middle(tmp_path))
     nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
     said = ended(training)
     assert 'a rank was lost' in said and '2 ranks on 2 machines' in said, said
-    assert_same_course(losses(lost), losses(alone), ['tokenizer'])
+    assert_same_course(losses(tmp_path), expected, ['tokenizer'])
+
+
+def test_training_command_dies(nodes, course, tmp_path):
+    "The same command goes on, on the same cluster, to the same end."
+    expected, stage_1 = course
+    stage_1 = [*stage_1, config(tmp_path)]
+    command_dies(command(*stage_1, cluster=nodes, cwd=tmp_path), in_the_middle(tmp_path))
+    ended(command(*stage_1, cluster=nodes, cwd=tmp_path))
+    assert_same_course(losses(tmp_path), expected, ['tokenizer'])

@@ -24,19 +24,27 @@ def server():
     return fork_server()
 
 
+def many_symbols(folder, n):
+    "A Parquet file of so many symbols, the last of which has a single bar."
+    frames = [synthetic_klines(60, 'B', volatility=0.01, seed=i).assign(symbol=f'S{i:03}') for i in range(n - 1)]
+    pd.concat([*frames, frames[0].head(1).assign(symbol='ONE')]).to_parquet(folder / 'all.parquet')
+    return folder / 'all.parquet'
+
+
+def forecast_flags(data, out, **ask):
+    "A small forecast into a folder."
+    ask = dict(model='nano', data=data, out=f'{out}/', lookback=48, device='cpu') | ask
+    return [x for k, v in ask.items() for x in (f'--{k}', v)]
+
+
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    "A Parquet file of many symbols, one of which has a single bar."
-    frames = [synthetic_klines(60, 'B', volatility=0.01, seed=i).assign(symbol=f'S{i:03}') for i in range(SYMBOLS)]
-    file = tmp_path_factory.mktemp('data') / 'all.parquet'
-    pd.concat([*frames, frames[0].head(1).assign(symbol='ONE')]).to_parquet(file)
-    return file
+    return many_symbols(tmp_path_factory.mktemp('data'), SYMBOLS)
 
 
 def flags(data, folder):
-    "A small forecast into a folder."
-    ask = dict(model='nano', data=data, out=f'{folder}/', horizon=4, paths=2, lookback=48, device='cpu')
-    return [x for k, v in ask.items() for x in (f'--{k}', v)]
+    "As small as can be."
+    return forecast_flags(data, folder, horizon=4, paths=2)
 
 
 def visible(folder):

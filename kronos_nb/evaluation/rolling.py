@@ -8,9 +8,10 @@ __all__ = ['log', 'FAN_STEPS', 'eligible_origins', 'evenly', 'forecast_origins',
            'sampling_of_run', 'forecast_held_out', 'bars_frame', 'round_closes', 'forecast_table', 'read_paths',
            'write_table', 'join_parts', 'Forecaster', 'predictor_of_run', 'load_forecaster', 'EvaluationOptions',
            'Part', 'EvaluationPlan', 'describe_plan', 'parts_of', 'plan_evaluation', 'discard_parts', 'locked_results',
-           'forecast_parts', 'read_held_out']
+           'all_parts', 'make_part', 'join_plan', 'forecast_parts', 'read_held_out']
 
 # %% ../../nbs/53_evaluation.rolling.ipynb #6081b91c
+import functools
 import json
 import logging
 import os
@@ -704,26 +705,55 @@ def _is_there(part, plan):
     _set_aside(part.file, plan.folder, why)
     return False
 
+# %% ../../nbs/53_evaluation.rolling.ipynb #0e1da950
+def all_parts(
+    plan: EvaluationPlan  # from `plan_evaluation`
+) -> list[Part]:
+    "What there is to forecast, in order."
+    return [part for f in plan.forecasters for split in ('test', 'val') for part in parts_of(plan, f, split)]
+
+
+def make_part(
+    plan: EvaluationPlan,  # from `plan_evaluation`
+    i: int  # its number in `all_parts`
+) -> int:  # forecasts in it
+    "Forecast a part, and write it."
+    part = all_parts(plan)[i]
+    paths = part.forecaster.forecast(part.store, part.origins, plan.horizon, plan.options.paths, plan.options.seed)
+    write_table(forecast_table(part.forecaster.name, part.store, part.origins, paths), part.file)
+    return len(part.origins)
+
+
+def join_plan(
+    plan: EvaluationPlan  # made in another process than the one that began it
+) -> Callable:  # a function of a part's number, which makes that part
+    "Take part in making the parts; whoever reads other data or weights is refused."
+    marker = _read_marker(plan.folder / 'parts')
+    if not marker or marker.get('plan') != _identity(plan):
+        raise UserError(
+            f'{plan.folder}: this machine reads other data or weights than the one the command was given on: give it'
+            ' in a folder that all of them share'
+        )
+    return functools.partial(make_part, plan)
+
 # %% ../../nbs/53_evaluation.rolling.ipynb #8c1bfe38
 def forecast_parts(
     plan: EvaluationPlan,  # from `plan_evaluation`
-    accelerator: Accelerator  # processes
+    accelerator: Accelerator,  # processes
+    spread: Callable|None = None  # (numbers of parts): has them made elsewhere, yields what `make_part` returns
 ):
     "Make the parts that are missing; every process makes its share."
     if accelerator.is_main_process:
         _prepare_parts(plan.folder / 'parts', _identity(plan))
     accelerator.wait_for_everyone()
-    parts = [part for f in plan.forecasters for split in ('test', 'val') for part in parts_of(plan, f, split)]
-    mine = parts[accelerator.process_index :: accelerator.num_processes]
-    missing = [part for part in mine if not _is_there(part, plan)]
-    n = sum(len(part.origins) for part in missing)
+    parts = all_parts(plan)
+    mine = range(accelerator.process_index, len(parts), accelerator.num_processes)
+    missing = [i for i in mine if not _is_there(parts[i], plan)]
+    n = sum(len(parts[i].origins) for i in missing)
     progress = SpokenProgress(n, 'forecasts', quiet=not accelerator.is_main_process)
-    for part in missing:
+    for done in spread(missing) if spread else (make_part(plan, i) for i in missing):
+        progress.update(done)
         stop_if_received()
-        forecast = part.forecaster.forecast
-        paths = forecast(part.store, part.origins, plan.horizon, plan.options.paths, plan.options.seed)
-        write_table(forecast_table(part.forecaster.name, part.store, part.origins, paths), part.file)
-        progress.update(len(part.origins))
     progress.close()
     accelerator.wait_for_everyone()
 
