@@ -118,6 +118,7 @@ def _open_model(model, device, max_context, horizon, lookback, calibrated, event
     import torch
     from kronos_nb.forecasting.events import check_events, read_events
     from kronos_nb.forecasting.files import load_predictor
+    from kronos_nb.forecasting.forecast import check_lookback
 
     if device is None and int(os.environ.get('WORLD_SIZE', 1)) > 1 and torch.cuda.is_available():
         device = f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()}'
@@ -131,6 +132,7 @@ def _open_model(model, device, max_context, horizon, lookback, calibrated, event
         raise UserError(
             f'--horizon {horizon} leaves no room for a history in a context of {predictor.max_context} bars: take fewer'
         )
+    check_lookback(lookback, predictor.max_context)
     if events:
         check_events(read_events(events), horizon)
     return predictor, horizon, lookback or trained_lookback or predictor.max_context

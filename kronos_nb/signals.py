@@ -34,6 +34,7 @@ def _signals_of_run(config, model, data, keys, chosen):
     from kronos_nb.data.klines import load_klines
     from kronos_nb.data.windows import BarStore
     from kronos_nb.evaluation.rolling import load_forecaster
+    from kronos_nb.forecasting.forecast import check_lookback
     from kronos_nb.portfolio.signals import SignalOptions
     from kronos_nb.portfolio.signals import make_signals as made
     from kronos_nb.training.run import open_run
@@ -41,6 +42,7 @@ def _signals_of_run(config, model, data, keys, chosen):
     with open_run(config) as run:
         cfg, horizon = run.cfg, chosen.pop('horizon') or run.cfg.data.predict_window
         forecaster, lookback = load_forecaster(model or 'finetuned', run, horizon)
+        check_lookback(chosen['lookback'], cfg.data.max_context)
         lookback = chosen.pop('lookback') or lookback or cfg.data.lookback_window
         store, split = run.store, 'test'
         if data:
@@ -58,6 +60,7 @@ def _signals_of_model(model, data, keys, chosen):
     from kronos_nb.data.windows import BarStore
     from kronos_nb.evaluation.rolling import Forecaster, kronos_forecaster, sampling_of_run
     from kronos_nb.forecasting.files import load_predictor
+    from kronos_nb.forecasting.forecast import check_lookback
     from kronos_nb.portfolio.signals import SignalOptions
     from kronos_nb.portfolio.signals import make_signals as made
     from kronos_nb.training.checkpoint import digest
@@ -69,6 +72,7 @@ def _signals_of_model(model, data, keys, chosen):
         raise UserError(
             f'--horizon {horizon} leaves no room for a history in a context of {predictor.max_context} bars'
         )
+    check_lookback(chosen['lookback'], predictor.max_context)
     lookback = chosen.pop('lookback') or lookback or predictor.max_context - horizon
     start = dict(pretrained_tokenizer='nano', pretrained_predictor='nano')  # a shape; no weights are loaded
     cfg = load_config(dict(data=dict(data_path=str(data)), model_paths=start))

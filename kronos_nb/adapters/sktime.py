@@ -25,7 +25,7 @@ from ..data.sessions import future_timestamps
 from ..data.timestamps import time_features
 from ..errors import UserError
 from ..forecasting.files import NANO_WINDOW, load_predictor
-from ..forecasting.forecast import KronosPredictor
+from ..forecasting.forecast import KronosPredictor, check_lookback
 from ..forecasting.sampling import Sampling
 from ..training.run import open_run
 from ..training.sequential import starting_models, train_stages
@@ -294,6 +294,8 @@ def _fit(self: KronosForecaster, y, X=None, fh=None):
                 f' model is {self.predictor_.max_context}: give a shorter lookback'
             )
         self.predictor_ = fine_tune_series(parts, model, window, self.epochs, tuple(self.settings))
+    else:
+        check_lookback(self.lookback, self.predictor_.max_context)
     return self
 
 

@@ -522,6 +522,20 @@ def _show(stamp):
     "A time stamp as a person reads it: without a clock at midnight."
     return str(pd.Timestamp(stamp)).removesuffix(' 00:00:00')
 
+# %% ../../nbs/04_data.timestamps.ipynb #90b7e013
+def _check_unit(counts, unit):
+    "Refuse a unit in which counts, (n,), all fall before 1973 while they are times of our age in another one."
+    if not len(counts) or not np.isnat(_from_epoch(counts, unit)).all():
+        return
+    named = _in_nanoseconds(counts[:1], _UNITS[unit])
+    for other, name in _UNIT_NAMES.items():
+        stamps = _from_epoch(counts, other)
+        if other != unit and ((stamps >= np.datetime64(_LEAST, 'ns')) & (stamps < np.datetime64('2100'))).all():
+            raise UserError(
+                f'timestamp_format: {unit} makes {counts[0]:.0f} of the first row {_show(named[0])}; in {name} it is'
+                f' {_show(stamps[0])}: say timestamp_format: {other}'
+            )
+
 # %% ../../nbs/04_data.timestamps.ipynb #cb74a4d6
 def _formatted(text, form):
     "`Stamps` of strings in the notation that the user named."
@@ -536,6 +550,8 @@ def _formatted(text, form):
         local = np.full(len(v), _NOT_A_TIME, 'M8[ns]')
         good = np.isfinite(v)
         counts = v[good].astype(np.int64) if whole else v[good]
+        if form in _UNITS:
+            _check_unit(counts, form)
         local[good] = from_excel(counts) if form == 'excel' else _in_nanoseconds(counts, _UNITS[form])
         return Stamps(local, None if form == 'excel' else local)
     if form == 'roc':

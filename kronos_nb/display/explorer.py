@@ -523,6 +523,8 @@ def _forecast(self: ForecastExplorer, name, settings):
         raise UserError(
             f'Horizon is {horizon}, and must be smaller than the context of {name}, {model.max_context} bars.'
         )
+    if lookback > model.max_context:
+        raise UserError(f'Lookback is {lookback}, and the context of {name} holds {model.max_context} bars.')
     last = bars['timestamps'].iloc[origin - 1]
     history, stamps, truth = split_at(bars, last, lookback, horizon, name=symbol)
     forecast = model.predict_paths(history, y_timestamp=stamps, name=symbol, verbose=False, **settings)

@@ -443,6 +443,7 @@ def _check_options(options: ForecastOptions, limits: Limits, max_context: int):
     "Refuse what is too much."
     for what, asked, most in (
         ('horizon', options.horizon, min(limits.horizon, max_context - 2)),
+        ('lookback', options.lookback or 0, max_context),
         ('paths', options.paths, limits.paths),
         ('horizon x paths', options.horizon * options.paths, limits.work),
     ):
