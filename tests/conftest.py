@@ -7,8 +7,10 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # several processes share f
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -66,6 +68,15 @@ def free_port():
     with socket.socket() as s:
         s.bind(('localhost', 0))
         return s.getsockname()[1]
+
+
+def children_of(pid, word):
+    "Processes that a process has started and whose command has the word; one that is just ending has none."
+    found = []
+    for p in psutil.Process(pid).children():
+        with suppress(psutil.Error):
+            found += [p] * (word in ' '.join(p.cmdline()))
+    return found
 
 
 @pytest.fixture(scope='session')

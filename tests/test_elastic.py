@@ -5,10 +5,9 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 import torch
-from conftest import ROOT, free_port
+from conftest import ROOT, children_of, free_port
 from safetensors.torch import load_file
 from test_resume import wait_for
 from test_several_processes import assert_same_course, config, losses
@@ -32,7 +31,7 @@ def machines(path, folder, number, restarts):
 
 def worker_of(launcher):
     "The process that trains."
-    return next(p for p in psutil.Process(launcher.pid).children() if 'kronos_nb.train_sequential' in p.cmdline())
+    return children_of(launcher.pid, 'kronos_nb.train_sequential')[0]
 
 
 def end(launchers):

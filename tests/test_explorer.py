@@ -11,10 +11,9 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import nbformat
-import psutil
 import pytest
 from browser import chromium_path, launch
-from conftest import free_port
+from conftest import children_of, free_port
 
 page = pytest.importorskip('kronos_nb.display.page')
 pytest.importorskip('voila', reason='the package voila is not installed')
@@ -51,7 +50,7 @@ class Served:
         return answer.status, dict(answer.getheaders()), answer.read().decode('utf-8', 'replace')
 
     def kernels(self):
-        return sum('ipykernel_launcher' in ' '.join(p.cmdline()) for p in psutil.Process(self.process.pid).children())
+        return len(children_of(self.process.pid, 'ipykernel_launcher'))
 
     def end(self):
         self.process.terminate()
