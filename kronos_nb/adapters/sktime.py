@@ -174,7 +174,7 @@ def check_length(
         f' give longer series, {fits}, or epochs=0, which forecasts from any length'
     )
 
-
+# %% ../../nbs/67_adapters.sktime.ipynb #4e3a33c0
 def fine_tune_series(
     parts: list[SeriesPart],  # to train on
     model,  # where to begin
@@ -205,7 +205,7 @@ def fine_tune_series(
             device = run.accelerator.device
         return load_predictor(str(Path(d) / 'sktime'), device)[0]
 
-
+# %% ../../nbs/67_adapters.sktime.ipynb #7ca00b07
 @lru_cache(2)
 def shared_predictor(
     model,  # as for `load_predictor`, a tuple for a pair

@@ -69,7 +69,7 @@ def _clock_of(stamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
     "What a clock on the wall shows: stamps without their zone."
     return stamps.tz_localize(None)
 
-
+# %% ../../nbs/33_forecasting.forecast.ipynb #427d78a2
 _HOW_TO_KEEP = "to keep it, give stamps of pd.to_datetime(..., utc=True).dt.tz_convert('America/New_York')"
 
 

@@ -72,7 +72,7 @@ def _parquet_below(folder):
         if _is_parquet(f) and f.is_file() and not any(n[0] in '._' for n in f.relative_to(folder).parts):
             yield f
 
-
+# %% ../../nbs/35_forecasting.parts.ipynb #844ebb0c
 _PARQUET = ds.ParquetFileFormat(pre_buffer=False)  # else a whole file waits in memory
 _IN_TURN = dict(batch_size=2**16, batch_readahead=1, fragment_readahead=1)  # as little at a time as there is
 
@@ -99,7 +99,7 @@ def _partitioning(path: str) -> ds.Partitioning:
     fields = [(n, inside.field(n).type if n in inside.names else pa.string()) for n in names]
     return ds.partitioning(pa.schema(fields), flavor='hive')
 
-
+# %% ../../nbs/35_forecasting.parts.ipynb #2c071406
 def _symbol_column(dataset: ds.Dataset, path: str, keys: dict) -> str:
     "The column of symbols in a data set, or nothing."
     named = dict(symbol=keys['symbol_column']) if keys.get('symbol_column') else {}

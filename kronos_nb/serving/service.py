@@ -450,7 +450,7 @@ def _check_options(options: ForecastOptions, limits: Limits, max_context: int):
         if asked > most:
             raise Refusal(422, f'{what} is {asked}, and at most {most}')
 
-
+# %% ../../nbs/66_serving.service.ipynb #00e85b65
 @patch
 def prepare(self: Service,
             kind: str,  # the content type
@@ -483,7 +483,7 @@ def prepare(self: Service,
     job = Job(bars, features, options.paths, seed)
     return job, lambda paths: _answer(replace(forecast, paths=paths), options, seed, self.blend)
 
-
+# %% ../../nbs/66_serving.service.ipynb #a258971c
 def _answer(forecast: Forecast, options: ForecastOptions, seed: int, blend: float | None) -> ForecastAnswer:
     "What is answered once the paths are there."
     with np.errstate(all='ignore'):  # what is not finite is refused
@@ -634,7 +634,7 @@ def _answer_problems(app):
     app.add_exception_handler(RequestValidationError, lambda request, e: _problem(422, explain_request(e)))
     app.add_exception_handler(ClientDisconnect, lambda request, e: Response(status_code=400))  # nobody reads it
 
-
+# %% ../../nbs/66_serving.service.ipynb #7b5baa14
 def _add_forecast(app, service: Service):
     "The route that everything else is about."
     from fastapi import Query, Request, Response
@@ -671,7 +671,7 @@ def _add_state(app, service: Service, metrics: _Metrics):
         "What Prometheus asks for."
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-
+# %% ../../nbs/66_serving.service.ipynb #5b5abe34
 class _Guard:
     "An application around another."
 
@@ -711,7 +711,7 @@ def _add_guard(app, token: str | None, metrics: _Metrics):
     "Look at the caller before anything else is done, and count."
     app.add_middleware(_Guard, token=token, metrics=metrics)
 
-
+# %% ../../nbs/66_serving.service.ipynb #8f017f27
 def make_app(
     service: Service,  # ended when the application ends
     token: str | None = None  # asked for by all but /health and /ready
