@@ -133,9 +133,9 @@ def test_training(nodes, tmp_path):
 
 def test_evaluation_loses_a_node(nodes, tmp_path):
     "What a dead node had not forecast goes to others; the figures are those of one process."
-    few = ['--config', small_config(tmp_path), '--set', 'training.epochs=1']
-    ended(command('train_sequential', *few, '--set', 'forecast.origins=0', cwd=tmp_path))
-    evaluate = ['evaluate', '--config', tmp_path / 'small.yaml', '--origins', 400, '--paths', 100]
+    path = small_config(tmp_path)
+    ended(command('train_sequential', '--config', path, '--set', 'forecast.origins=0', cwd=tmp_path))
+    evaluate = ['evaluate', '--config', path, '--origins', 400, '--paths', 100]
     shared, alone = tmp_path / 'shared', tmp_path / 'alone'
     judging = command(*evaluate, '--out', shared, cluster=nodes, cwd=tmp_path)
     wait_until(judging, lambda: len(list(shared.glob('parts/*.parquet'))) >= 2)

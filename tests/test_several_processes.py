@@ -93,10 +93,7 @@ def test_stage_2_goes_on_elsewhere(on_four, tmp_path):
 def test_what_cannot_be_kept_is_refused(tmp_path):
     "One process has one micro-batch a step: two cannot share it, but two halves will do."
     path = config(tmp_path)
-    process = start(path)
-    wait_for(process, tmp_path, 'tokenizer/checkpoints/step-*04')
-    process.kill()
-    process.communicate()
+    killed_on(path, tmp_path, [(1, 'tokenizer/checkpoints/step-*04')])
     code, said = finish(start(path, 2))
     assert code != 0 and '2 processes cannot share them: go on with one process, or set training.batch_size' in said
     code, said = finish(start(path, 2, '--set', 'training.batch_size=2'))

@@ -11,7 +11,6 @@ __all__ = ['log', 'FAN_STEPS', 'eligible_origins', 'evenly', 'forecast_origins',
            'all_parts', 'make_part', 'join_plan', 'forecast_parts', 'read_held_out']
 
 # %% ../../nbs/53_evaluation.rolling.ipynb #6081b91c
-import functools
 import json
 import logging
 import os
@@ -715,10 +714,9 @@ def all_parts(
 
 def make_part(
     plan: EvaluationPlan,  # from `plan_evaluation`
-    i: int  # its number in `all_parts`
+    part: Part  # one of `all_parts`
 ) -> int:  # forecasts in it
     "Forecast a part, and write it."
-    part = all_parts(plan)[i]
     paths = part.forecaster.forecast(part.store, part.origins, plan.horizon, plan.options.paths, plan.options.seed)
     write_table(forecast_table(part.forecaster.name, part.store, part.origins, paths), part.file)
     return len(part.origins)
@@ -726,7 +724,7 @@ def make_part(
 
 def join_plan(
     plan: EvaluationPlan  # made in another process than the one that began it
-) -> Callable:  # a function of a part's number, which makes that part
+) -> Callable:  # a function of a part's number in `all_parts`, which makes that part
     "Take part in making the parts; whoever reads other data or weights is refused."
     marker = _read_marker(plan.folder / 'parts')
     if not marker or marker.get('plan') != _identity(plan):
@@ -734,7 +732,8 @@ def join_plan(
             f'{plan.folder}: this machine reads other data or weights than the one the command was given on: give it'
             ' in a folder that all of them share'
         )
-    return functools.partial(make_part, plan)
+    parts = all_parts(plan)
+    return lambda i: make_part(plan, parts[i])
 
 # %% ../../nbs/53_evaluation.rolling.ipynb #8c1bfe38
 def forecast_parts(
@@ -751,7 +750,7 @@ def forecast_parts(
     missing = [i for i in mine if not _is_there(parts[i], plan)]
     n = sum(len(parts[i].origins) for i in missing)
     progress = SpokenProgress(n, 'forecasts', quiet=not accelerator.is_main_process)
-    for done in spread(missing) if spread else (make_part(plan, i) for i in missing):
+    for done in spread(missing) if spread else (make_part(plan, parts[i]) for i in missing):
         progress.update(done)
         stop_if_received()
     progress.close()
